@@ -1,0 +1,258 @@
+"""Resizing, preprocessing and the frozen network as one Keras model: uint8 images in, features out.
+
+uint8 (n, h, w, 3) -> cast -> resize -> the architecture's own preprocessing -> frozen network -> pooled (n, d)
+"""
+
+import contextlib
+import hashlib
+import logging
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfl import assets
+from tfl.errors import AssetError, BackboneError
+from tfl.spec import DIGEST_PREFIX, LAST_LAYER, FeatureSpec
+
+logger = logging.getLogger(__name__)
+
+# `digest` of the tensors of keras.applications.ResNet50(weights="imagenet", include_top=False), as in the npm copy.
+RESNET50_IMAGENET_DIGEST = "sha256:7f114c96b68655164a67b88c5db7bf98f12f20911d7316e1c94e11c5aaabae44"
+RANDOM_WEIGHTS_SEED = 0
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen pretrained network without its classifier, as Keras models.
+
+    Attributes:
+      spec: what it is; `weights` is the digest of the tensors' values.
+      resize: uint8 `(n, h, w, 3)` to float32 `(n, image_size, image_size, 3)` in 0..255.
+      network: resized images to features, float32 `(n, d)`; preprocesses first.
+      model: both; uint8 `(n, h, w, 3)` to float32 `(n, d)`.
+    """
+
+    spec: FeatureSpec
+    resize: keras.Model
+    network: keras.Model
+    model: keras.Model
+
+    @property
+    def num_features(self) -> int:
+        """Width of a feature row, d."""
+        return int(self.model.output_shape[-1])
+
+
+def build(spec: FeatureSpec) -> Backbone:
+    """The backbone that a spec describes, with its weights in place and frozen.
+
+    Args:
+      spec: `weights` in words (`imagenet`, `random`, a file); the returned backbone's spec is resolved.
+
+    Raises:
+      BackboneError: unknown architecture or layer, an image size the network does not take, weights of another
+        network.
+      AssetError: the ImageNet weights could not be had.
+    """
+    architecture = _architecture(spec.backbone)
+    with dtype_policy(spec.compute_dtype):
+        network = _without_top(architecture, spec)
+        _load_weights(network, architecture, spec.weights)
+    digest = weights_digest(network)
+    if spec.backbone.lower() == "resnet50" and spec.weights == "imagenet" and digest != RESNET50_IMAGENET_DIGEST:
+        logger.warning("Keras' official ResNet50 weights have digest %s, not the pinned one", digest)
+    resolved = replace(spec, backbone=spec.backbone.lower(), weights=digest)
+    network.trainable = False  # without this an exported SavedModel runs BatchNorm in training mode
+    return _assemble(resolved, _pooled(network, spec), _preprocess_of(architecture))
+
+
+def architectures() -> dict[str, Callable[..., Any]]:
+    """Every architecture of keras.applications, by its name in lower case."""
+    return {
+        name.lower(): function
+        for name, function in vars(keras.applications).items()
+        if callable(function) and name[0].isupper()
+    }
+
+
+def weights_digest(network: keras.Model) -> str:
+    """`sha256:` and the hex digest of the tensors' values, in the order in which the model holds them."""
+    digest = hashlib.sha256()
+    for weight in network.weights:
+        values = np.ascontiguousarray(ops.convert_to_numpy(weight), "<f4")
+        digest.update(f"{values.shape}\n".encode())
+        digest.update(values.data)
+    return DIGEST_PREFIX + digest.hexdigest()
+
+
+@contextlib.contextmanager
+def dtype_policy(compute_dtype: str) -> Iterator[None]:
+    """Keras' global dtype policy for layers built inside: float32 variables, `compute_dtype` arithmetic."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(compute_dtype if compute_dtype == "float32" else f"mixed_{compute_dtype}")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _architecture(name: str) -> Callable[..., Any]:
+    try:
+        return architectures()[name.lower()]
+    except KeyError:
+        raise BackboneError(
+            f"there is no backbone {name!r} in keras.applications; expected one of {', '.join(sorted(architectures()))}"
+        ) from None
+
+
+def _preprocess_of(architecture: Callable[..., Any]) -> Callable[[Any], Any]:
+    """The `preprocess_input` that stands beside the architecture, never another's."""
+    return sys.modules[architecture.__module__].preprocess_input  # type: ignore[no-any-return]
+
+
+def _without_top(architecture: Callable[..., Any], spec: FeatureSpec) -> keras.Model:
+    shape = (spec.image_size, spec.image_size, 3)
+    try:
+        return architecture(include_top=False, weights=None, input_shape=shape)
+    except ValueError as error:
+        raise BackboneError(
+            f"{spec.backbone} cannot be built for image_size {spec.image_size}: {' '.join(str(error).split())}"
+        ) from error
+
+
+def _pooled(network: keras.Model, spec: FeatureSpec) -> keras.Model:
+    """Preprocessed images to features: the chosen layers' outputs pooled in float32 and concatenated."""
+    pools = {"avg": ops.mean, "max": ops.max}
+    names = {layer.name for layer in network.layers}
+    outputs = []
+    for layer in spec.layers:
+        if layer != LAST_LAYER and layer not in names:
+            raise BackboneError(f"{spec.backbone} has no layer {layer!r}; its last ones are {sorted(names)[-8:]}")
+        activations = network.output if layer == LAST_LAYER else network.get_layer(layer).output
+        if len(activations.shape) != 4:
+            raise BackboneError(f"layer {layer!r} gives {activations.shape}; expected (n, h, w, channels)")
+        activations = ops.cast(activations, "float32")  # (n, h, w, c)
+        outputs += [pools[pooling](activations, axis=(1, 2)) for pooling in spec.pooling]  # (n, c)
+    return keras.Model(network.input, ops.concatenate(outputs, axis=-1) if len(outputs) > 1 else outputs[0])
+
+
+def _assemble(spec: FeatureSpec, network: keras.Model, preprocess: Callable[[Any], Any]) -> Backbone:
+    size = (spec.image_size, spec.image_size)
+    images = keras.Input((None, None, 3), dtype="uint8", name="images")
+    # Cast first: resizing integers rounds back to integers in some paths and not in others.
+    resized = ops.image.resize(
+        ops.cast(images, "float32"),
+        size,
+        interpolation=spec.interpolation,
+        antialias=spec.antialias,
+        crop_to_aspect_ratio=spec.resize_mode == "crop",
+        pad_to_aspect_ratio=spec.resize_mode == "pad",
+    )
+    resize = keras.Model(images, resized, name="resize")
+    pixels = keras.Input((*size, 3), dtype="float32", name="pixels")
+    whole_network = keras.Model(pixels, network(preprocess(pixels), training=False), name=spec.backbone)
+    whole_network.trainable = False
+    model = keras.Model(images, whole_network(resize(images), training=False), name="backbone")
+    model.trainable = False
+    return Backbone(spec, resize, whole_network, model)
+
+
+def _load_weights(network: keras.Model, architecture: Callable[..., Any], weights: str) -> None:
+    if weights == "random":
+        _randomize(network)
+    elif weights == "imagenet" and architecture is keras.applications.ResNet50:
+        _load_resnet50_imagenet(network)
+    elif weights == "imagenet":
+        _load_official(network, architecture)
+    else:
+        _load_file(network, Path(weights).expanduser())
+
+
+def _randomize(network: keras.Model) -> None:
+    """He-normal kernels from one numpy generator, so that every backend gets the same numbers."""
+    rng = np.random.default_rng(RANDOM_WEIGHTS_SEED)
+    for weight in network.weights:
+        if len(weight.shape) >= 2:
+            fan_in = math.prod(weight.shape[:-1])
+            weight.assign(rng.normal(0.0, math.sqrt(2 / fan_in), weight.shape).astype(np.float32))
+
+
+def _load_file(network: keras.Model, path: Path) -> None:
+    if not path.is_file():
+        raise BackboneError(f"weights are imagenet, random or a file; there is no file {path}")
+    try:
+        network.load_weights(path)
+    except (ValueError, OSError, KeyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise BackboneError(
+            f"{path} does not hold weights of {network.name} without its top ({network.count_params():,} parameters in "
+            f"{len(network.weights)} tensors): {reason}"
+        ) from error
+
+
+def _load_official(network: keras.Model, architecture: Callable[..., Any]) -> None:
+    try:
+        official = architecture(include_top=False, weights="imagenet", input_shape=network.input_shape[1:])
+    except Exception as error:
+        raise AssetError(
+            f"Keras could not get the ImageNet weights of {network.name}: {error}\n"
+            "By hand: download the file named above where the network reaches it, and give it with --weights FILE"
+        ) from error
+    for ours, theirs in zip(network.weights, official.weights, strict=True):
+        ours.assign(theirs)
+
+
+def _load_resnet50_imagenet(network: keras.Model) -> None:
+    keras_home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
+    official_file = keras_home / "models" / Path(assets.RESNET50_URL).name
+    converted = assets.home() / "weights" / "resnet50_imagenet_notop.weights.h5"
+
+    def official() -> None:
+        if not official_file.exists() and not assets.is_reachable(assets.RESNET50_URL):
+            raise AssetError(f"{assets.RESNET50_URL} cannot be reached")
+        _load_official(network, keras.applications.ResNet50)
+
+    def copy() -> None:
+        _convert(assets.resnet50_tensors(), network, converted)
+
+    if converted.exists() and not official_file.exists():
+        _load_file(network, converted)
+        _require_pinned(network, converted)
+        return
+    assets.first_that_works(
+        "ImageNet weights of ResNet50",
+        {"keras.applications": official, "their npm copy": copy},
+        by_hand=f"give the file {official_file.name} with --weights FILE, or put it into {official_file.parent}",
+    )
+
+
+def _convert(tensors: dict[str, np.ndarray], network: keras.Model, path: Path) -> None:
+    """Put the tensors into the network by name, check them, and keep them as a Keras weights file."""
+    if set(tensors) != {weight.path for weight in network.weights}:
+        odd = set(tensors) ^ {weight.path for weight in network.weights}
+        raise AssetError(f"the copy's tensors are not those of ResNet50; odd ones: {sorted(odd)[:5]}")
+    for weight in network.weights:
+        weight.assign(tensors[weight.path])
+    _require_pinned(network, Path(assets.RESNET50_PACKAGE.name))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        partial = Path(scratch) / path.name
+        network.save_weights(partial)
+        partial.replace(path)
+
+
+def _require_pinned(network: keras.Model, path: Path) -> None:
+    if (digest := weights_digest(network)) != RESNET50_IMAGENET_DIGEST:
+        raise AssetError(
+            f"the ResNet50 weights in {path} are not the pinned ones; remove it and run the command again\n"
+            f"  digest received {digest}\n  digest expected {RESNET50_IMAGENET_DIGEST}"
+        )

@@ -1,0 +1,295 @@
+"""The cache file: features, labels and ids of one CacheSpec in HDF5, and the folder it grows in.
+
+    /                  format, spec, fingerprint, class_names, provenance
+    /<role>/features   (n, d) feature_dtype      /<role>/labels (n,) int64      /<role>/ids (n,) UTF-8 bytes
+
+A file under its final name is whole. Until then it is a folder `<name>.partial` of shards, one file for each
+range of rows, each written in one piece and renamed when it is on the disk.
+"""
+
+import contextlib
+import fcntl
+import io
+import json
+import logging
+import os
+import platform
+import shutil
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from tfl.errors import CacheError, SpecError
+from tfl.spec import CacheSpec, Role, differences
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+# With HDF5's oldest file format, flipped metadata bytes were read back silently wrong; with v110 never.
+HDF5_VERSION = "v110"
+CHUNK_BYTES = 1 << 20
+
+
+class Rows(NamedTuple):
+    """What is stored of some images: `features` (n, d), `labels` (n,) int64, `ids` (n,) bytes."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A finished cache file; arrays are read on demand.
+
+    Attributes:
+      provenance: what made the file but does not decide its values.
+    """
+
+    path: Path
+    spec: CacheSpec
+    class_names: tuple[str, ...]
+    provenance: dict[str, Any]
+    num_rows: dict[Role, int]
+    num_features: int
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+    def read(self, role: Role) -> Rows:
+        """All rows of a role, checksums verified by HDF5.
+
+        Raises:
+          CacheError: the role is not in the file, or its bytes are not what was written.
+        """
+        return Rows(*self._read(role, slice(None), Rows._fields))
+
+    def read_rows(self, role: Role, rows: np.ndarray) -> np.ndarray:
+        """Features of some rows, given in increasing order, `(len(rows), d)`."""
+        return self._read(role, rows, ("features",))[0]
+
+    def read_ids(self, role: Role) -> np.ndarray:
+        """The ids of a role, `(n,)` bytes."""
+        return self._read(role, slice(None), ("ids",))[0]
+
+    def _read(self, role: Role, rows: Any, names: tuple[str, ...]) -> list[np.ndarray]:
+        if role not in self.num_rows:
+            raise CacheError(
+                f"{self.path} has no {role} rows; it has {', '.join(self.num_rows)}. "
+                f"Precompute again with --{role}-split"
+            )
+        try:
+            with h5py.File(self.path) as file:
+                return [file[role][name][rows] for name in names]
+        except (OSError, KeyError) as error:
+            raise CacheError(f"{self.path} is damaged in {role}: {error}; remove it and precompute again") from error
+
+
+def open_cache(path: Path, expected: CacheSpec | None = None) -> Cache:
+    """Open a finished cache file, and refuse one that is not what the caller takes it for.
+
+    Args:
+      expected: the spec that the caller is about to use the features under.
+
+    Raises:
+      CacheError: no such file, not HDF5, another format number, damaged, or of another spec (each differing field
+        with both values).
+    """
+    if not path.is_file():
+        hint = f"; {path}.partial is unfinished: run precompute again" if Path(f"{path}.partial").exists() else ""
+        raise CacheError(f"there is no cache file {path}{hint}")
+    if not h5py.is_hdf5(path):
+        raise CacheError(f"{path} is not an HDF5 file ({path.stat().st_size} bytes); expected one made by precompute")
+    try:
+        with h5py.File(path) as file:
+            cache = _read_header(path, file)
+    except (OSError, KeyError, ValueError, AttributeError, SpecError) as error:
+        raise CacheError(f"{path} is not a readable cache: {error}; remove it and precompute again") from error
+    if expected is not None and (lines := differences(cache.spec, expected)):
+        raise CacheError("\n  ".join([f"{path} was made under another spec", *lines]))
+    return cache
+
+
+def _read_header(path: Path, file: h5py.File) -> Cache:
+    if "format" not in file.attrs:
+        raise CacheError(f"{path} is an HDF5 file, but not a feature cache (it has no attribute `format`)")
+    if (found := int(file.attrs["format"])) != FORMAT:
+        raise CacheError(f"{path} has format {found}, this version of tfl reads {FORMAT}; precompute again")
+    spec = CacheSpec.from_json(file.attrs["spec"])
+    if spec.fingerprint != file.attrs["fingerprint"]:
+        raise CacheError(f"{path}: its fingerprint {file.attrs['fingerprint']} is not its spec's {spec.fingerprint}")
+    return Cache(
+        path=path,
+        spec=spec,
+        class_names=tuple(json.loads(file.attrs["class_names"])),
+        provenance=json.loads(file.attrs["provenance"]),
+        num_rows={role: len(file[role]["labels"]) for role in spec.dataset.roles},
+        num_features=file[next(iter(spec.dataset.roles))]["features"].shape[1],
+    )
+
+
+def list_caches(folder: Path) -> list[Cache]:
+    """Every readable cache file in a folder, by name; others are passed over with a warning."""
+    caches = []
+    for path in sorted(folder.glob("*.h5")):
+        try:
+            caches.append(open_cache(path))
+        except CacheError as error:
+            logger.warning("passed over: %s", error)
+    return caches
+
+
+class DamagedShardError(CacheError):
+    """A finished shard does not hold what was written; it has been removed and can be made again."""
+
+
+class PartialCache:
+    """The folder of finished shards that a cache file is made from; one process at a time holds it.
+
+    Args:
+      path: the final file.
+      making: what must be the same when a killed run goes on, for the bits to be the same: engine, versions,
+        device, threads, batch size, shard rows.
+
+    Raises:
+      CacheError: another process holds the folder, or it was begun with other settings.
+    """
+
+    def __init__(self, path: Path, spec: CacheSpec, class_names: tuple[str, ...], making: dict[str, Any]) -> None:
+        self.path = path
+        self.folder = Path(f"{path}.partial")
+        self._spec = spec
+        self._class_names = class_names
+        self._making = making
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder; the operating system lets go of it when the process ends, however it ends."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                raise CacheError(f"{self.path} is being made by {lock.read().strip()}; wait for it") from None
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {platform.node()}\n")
+            lock.flush()
+            self._begin_or_go_on()
+            yield
+
+    def _begin_or_go_on(self) -> None:
+        manifest = self.folder / "manifest.json"
+        ours = {"format": FORMAT, "fingerprint": self._spec.fingerprint, **self._making}
+        if not manifest.exists():
+            _write_whole(manifest, json.dumps(ours, indent=2).encode())
+            return
+        theirs = json.loads(manifest.read_text())
+        if changed := [key for key in ours if ours[key] != theirs.get(key)]:
+            lines = [f"  {key}: {theirs.get(key)} in the folder, {ours[key]} now" for key in changed]
+            raise CacheError(
+                "\n".join([f"{self.folder} was begun with other settings, and its rows would differ in the last bits"])
+                + "\n"
+                + "\n".join([*lines, "go on with those settings, or remove the folder to begin again"])
+            )
+
+    def _shard(self, role: Role, start: int) -> Path:
+        return self.folder / f"{role}-{start:09d}.npz"
+
+    def has(self, role: Role, start: int) -> bool:
+        """Whether the shard that begins at this row is finished; it is not read."""
+        return self._shard(role, start).exists()
+
+    def write(self, role: Role, start: int, rows: Rows) -> None:
+        """Leave a finished shard: built in memory, written in one piece, flushed to disk, renamed."""
+        buffer = io.BytesIO()
+        np.savez(buffer, **rows._asdict())
+        _write_whole(self._shard(role, start), buffer.getvalue())
+
+    def _read(self, role: Role, start: int) -> Rows:
+        path = self._shard(role, start)
+        try:
+            with np.load(path, allow_pickle=False) as arrays:  # zip members carry a CRC, checked on reading
+                return Rows(*(arrays[name] for name in Rows._fields))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            path.unlink(missing_ok=True)
+            raise DamagedShardError(f"shard {path} is damaged ({error}); it is made again") from error
+
+    def finish(self, num_rows: dict[Role, int], shard_rows: int, provenance: dict[str, Any]) -> Path:
+        """Merge the shards into the final file, beside its name, and rename it; then remove the folder.
+
+        Raises:
+          DamagedShardError: a shard is not what was written; it has been removed.
+          CacheError: an id stands in two rows.
+        """
+        self._require_unique_ids(num_rows, shard_rows)
+        merged = self.folder / "merged.h5"
+        with h5py.File(merged, "w", libver=(HDF5_VERSION, HDF5_VERSION)) as file:
+            file.attrs["format"] = FORMAT
+            file.attrs["spec"] = self._spec.to_json()
+            file.attrs["fingerprint"] = self._spec.fingerprint
+            file.attrs["class_names"] = json.dumps(self._class_names)
+            file.attrs["provenance"] = json.dumps(provenance)
+            for role, count in num_rows.items():
+                self._merge(file.create_group(role), role, count, shard_rows)
+        with merged.open("rb+") as raw:
+            os.fsync(raw.fileno())
+        merged.replace(self.path)
+        _sync_folder(self.path.parent)
+        shutil.rmtree(self.folder)
+        return self.path
+
+    def _merge(self, group: h5py.Group, role: Role, count: int, shard_rows: int) -> None:
+        first = self._read(role, 0)
+        dtypes = [first.features.dtype, first.labels.dtype, self._ids_dtype(role, count, shard_rows)]
+        shapes = [(count, first.features.shape[1]), (count,), (count,)]
+        for name, shape, dtype in zip(Rows._fields, shapes, dtypes, strict=True):
+            row_bytes = dtype.itemsize * int(np.prod(shape[1:]))
+            chunk = (max(1, min(count, CHUNK_BYTES // row_bytes)), *shape[1:])
+            group.create_dataset(name, shape, dtype, chunks=chunk, fletcher32=True)
+        for start in range(0, count, shard_rows):
+            for name, values in self._read(role, start)._asdict().items():
+                group[name][start : start + len(values)] = values
+
+    def _ids_dtype(self, role: Role, count: int, shard_rows: int) -> np.dtype[Any]:
+        widths = [self._read(role, start).ids.dtype.itemsize for start in range(0, count, shard_rows)]
+        return np.dtype(f"S{max(widths)}")
+
+    def _require_unique_ids(self, num_rows: dict[Role, int], shard_rows: int) -> None:
+        seen: dict[bytes, Role] = {}
+        for role, count in num_rows.items():
+            for start in range(0, count, shard_rows):
+                for id_ in self._read(role, start).ids.tolist():
+                    if id_ in seen:
+                        raise CacheError(f"the id {id_.decode()!r} stands in {seen[id_]} and again in {role}")
+                    seen[id_] = role
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """A file under this name is complete and on the disk, or absent."""
+    partial = path.with_name(path.name + ".writing")
+    with partial.open("wb") as file:
+        file.write(content)
+        _flush(file)
+    partial.replace(path)
+    _sync_folder(path.parent)
+
+
+def _flush(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

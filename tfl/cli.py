@@ -1,0 +1,288 @@
+"""The commands: parse, call, print, exit codes. Results on stdout, progress and notes on stderr.
+
+Nothing that imports a framework is imported before a command needs it, so that `tfl --help` answers at once.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from tfl.errors import TflError
+from tfl.recipes import Reference
+from tfl.spec import DatasetSpec, FeatureSpec, Settings
+
+if TYPE_CHECKING:
+    from tfl.head import Epoch
+    from tfl.precompute import Progress
+
+SECONDS_BETWEEN_LINES = 30.0  # of progress, where stderr is no terminal
+FULL_JOB = "tfl precompute && tfl train cache/FILE.h5 && tfl export runs/NAME --out saved_model"
+
+
+def quickstart(settings: Settings = Settings(), runs_dir: Path = Path("runs")) -> None:  # noqa: B008 -- frozen
+    """The whole way on a slice of real CIFAR-10, in minutes on two CPU cores.
+
+    Args:
+      runs_dir: Folder of the run folders.
+    """
+    _start_keras()
+    from tfl.quickstart import quickstart
+
+    with _progress_line() as on_progress:
+        summary = quickstart(settings, runs_dir, on_progress, _EpochTable())
+    print()
+    _print_metrics(summary.metrics)
+    print()
+    print("seconds    ", ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in summary.seconds.items()))
+    print("cache      ", summary.cache)
+    print("confusion  ", summary.run / "confusion_matrix.png")
+    print("SavedModel ", summary.saved_model, _parity_words(summary.parity))
+    print("all 60,000 images at 224 pixels:", FULL_JOB)
+    print(summary.run)
+
+
+def fetch(names: Positional[tuple[str, ...]] = ("cifar10", "resnet50"), npz: Path | None = None) -> None:
+    """Bring datasets and weights onto this machine, verified by digest.
+
+    Args:
+      names: TFDS datasets and keras.applications architectures.
+      npz: Also write the dataset to this .npz file, for machines without TensorFlow.
+    """
+    _start_keras()
+    from tfl.backbone import architectures
+    from tfl.fetch import fetch
+
+    for name in names:
+        print(fetch(name, None if name.lower() in architectures() else npz))
+
+
+def precompute(
+    features: FeatureSpec = FeatureSpec(),  # noqa: B008 -- frozen
+    dataset: DatasetSpec = DatasetSpec(),  # noqa: B008
+    settings: Settings = Settings(),  # noqa: B008
+) -> None:
+    """Run the frozen backbone once over every image; the cache file's path is the last line."""
+    _start_keras()
+    from tfl.precompute import precompute
+
+    with _progress_line() as on_progress:
+        path = precompute(features, dataset, settings, on_progress)
+    print(path)
+
+
+def train(
+    cache: Positional[Path],
+    recipe: Literal["reference"] = "reference",
+    settings: Reference = Reference(),  # noqa: B008 -- frozen
+    name: str = "",
+    runs_dir: Path = Path("runs"),
+) -> None:
+    """Train a head on cached features; the run folder is the last line.
+
+    Args:
+      cache: The file that `tfl precompute` made.
+      recipe: `reference` is the seed article's: one Dense layer, SGD with momentum.
+      name: Name of the run folder; made from cache and recipe if empty.
+      runs_dir: Folder of the run folders.
+    """
+    _start_keras()
+    from tfl import run
+
+    folder = run.train(cache, settings, name, runs_dir, _EpochTable())
+    if test := run.open_run(folder).metrics.get("test"):
+        print()
+        _print_metrics(test)
+    print(folder)
+
+
+def evaluate(run: Positional[Path], as_json: Annotated[bool, arg(name="json")] = False) -> None:
+    """Metrics of a run on the test rows of its cache.
+
+    Args:
+      run: The folder that `tfl train` left.
+      as_json: Print JSON.
+    """
+    _start_keras()
+    from tfl.run import evaluate
+
+    metrics = evaluate(run)
+    if as_json:
+        print(json.dumps(metrics))
+    else:
+        _print_metrics(metrics)
+
+
+def export(run: Positional[Path], out: Path) -> None:
+    """Write a SavedModel, raw images to probabilities, proven in a fresh process; its folder is the last line.
+
+    Args:
+      run: The folder that `tfl train` left.
+      out: The folder to make.
+    """
+    _start_keras()
+    from tfl.export import export
+
+    parity = export(run, out)
+    print("SavedModel", _parity_words(parity))
+    print(out)
+
+
+def predict(
+    model: Positional[Path], images: Positional[tuple[Path, ...]], as_json: Annotated[bool, arg(name="json")] = False
+) -> None:
+    """Classes and probabilities of image files, from an exported model alone.
+
+    Args:
+      model: The folder that `tfl export` made.
+      images: Image files of any size that Pillow reads.
+      as_json: Print one JSON object a line.
+    """
+    _start_keras()
+    from tfl.export import predict
+
+    for prediction in predict(model, images):
+        if as_json:
+            print(json.dumps(prediction))
+        else:
+            best = sorted(prediction["probabilities"].items(), key=lambda item: -item[1])[:3]
+            print(prediction["image"], " ".join(f"{name} {share:.1%}" for name, share in best), sep="\t")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "quickstart": quickstart,
+    "fetch": fetch,
+    "precompute": precompute,
+    "train": train,
+    "evaluate": evaluate,
+    "export": export,
+    "predict": predict,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+      0 done, 1 the data or the machine said no, 2 wrong usage, 130 interrupted.
+    """
+    _log_to_stderr()
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="tfl",
+            description="Transfer learning with cached features: pay for a pretrained backbone once.",
+            args=arguments,
+            config=(OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+        )
+    except TflError as error:
+        print(f"tfl: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\ntfl: interrupted; the same command goes on from the last finished shard", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _print_metrics(metrics: dict[str, Any]) -> None:
+    low, high = metrics["accuracy_interval_95"]
+    print(f"test accuracy {metrics['accuracy']:.2%} of {metrics['num_rows']} (95 % interval {low:.2%} to {high:.2%})")
+    width = max(len(name) for name in metrics["accuracy_per_class"])
+    for name, share in metrics["accuracy_per_class"].items():
+        print(f"  {name:<{width}}  " + ("no rows" if share is None else f"{share:7.2%}"))
+
+
+def _parity_words(parity: Any) -> str:
+    return (
+        f"(checked in a fresh process on {parity.num_images} images: logits within {parity.error:.1e} of the largest, "
+        f"{parity.tolerance:.0e} allowed; {parity.same_class:.0%} of the classes the same)"
+    )
+
+
+class _EpochTable:
+    """Prints a line for each epoch, under a heading."""
+
+    def __init__(self) -> None:
+        self._has_heading = False
+
+    def __call__(self, epoch: "Epoch") -> None:
+        if not self._has_heading:
+            print("  ".join(f"{name:>12}" for name in epoch))
+            self._has_heading = True
+        cells = [str(v) if isinstance(v, int) else f"{v:.4f}" for v in epoch.values()]
+        print("  ".join(f"{cell:>12}" for cell in cells), flush=True)
+
+
+@contextlib.contextmanager
+def _progress_line() -> Iterator[Callable[["Progress"], None]]:
+    """Rate and time left on stderr: one line rewritten on a terminal, a line now and then elsewhere."""
+    is_terminal = sys.stderr.isatty()
+    last_shown = time.monotonic() - (SECONDS_BETWEEN_LINES if is_terminal else 0)
+
+    def show(progress: "Progress") -> None:
+        nonlocal last_shown
+        if time.monotonic() - last_shown < (0.2 if is_terminal else SECONDS_BETWEEN_LINES):
+            return
+        last_shown = time.monotonic()
+        rate = progress.images_per_second
+        left = (progress.total - progress.finished) / rate if rate else float("inf")
+        words = f"{progress.finished:,} of {progress.total:,} images, {rate:.1f} a second, {_duration(left)} left"
+        before, after = ("\r", "\033[K") if is_terminal else ("", "\n")
+        print(f"{before}{words}", end=after, file=sys.stderr, flush=True)
+
+    try:
+        yield show
+    finally:
+        if is_terminal:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _duration(seconds: float) -> str:
+    if seconds == float("inf"):
+        return "some time"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _log_to_stderr() -> None:
+    logger = logging.getLogger("tfl")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+
+
+def _start_keras() -> None:
+    """Import Keras and let its backend start, holding back what that writes to file descriptor 2.
+
+    `TF_CPP_MIN_LOG_LEVEL` alone leaves lines that TensorFlow's C++ writes before it reads its settings.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with tempfile.TemporaryFile() as held:
+        sys.stderr.flush()
+        stderr = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            import keras
+
+            keras.ops.zeros(1)
+            for chatty in ("absl", "tensorflow"):
+                logging.getLogger(chatty).setLevel(logging.ERROR)
+        except BaseException:
+            held.seek(0)
+            os.write(stderr, held.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)

@@ -1,0 +1,32 @@
+"""Labelled images by row, from TensorFlow Datasets, a folder of images or an .npz file.
+
+Rows stand in the dataset's own stored order, so that everything streams and a row number means the same image
+every time. A `Dataset` says what it is (`name`, `version`) and hands out `Example`s of a range of one split.
+"""
+
+from pathlib import Path
+
+from tfl.datasets.folder import FolderDataset
+from tfl.datasets.images import read_image
+from tfl.datasets.npz import NpzDataset, write_npz
+from tfl.datasets.source import Dataset, Example
+from tfl.datasets.splits import count_rows, resolve, rows, select, split_names
+from tfl.datasets.tfds import TfdsDataset
+from tfl.spec import DatasetSpec
+
+__all__ = ["Dataset", "Example", "count_rows", "open_dataset", "read_image", "resolve", "rows", "select", "write_npz"]
+
+
+def open_dataset(spec: DatasetSpec) -> Dataset:
+    """The dataset that a spec names: an existing .npz file or folder, else a TFDS name.
+
+    Raises:
+      DatasetError: nothing is known under that name, or the folder or file is not laid out as expected.
+      AssetError: it has to be downloaded, and cannot be.
+    """
+    path = Path(spec.dataset).expanduser()
+    if path.suffix == ".npz":
+        return NpzDataset(path)
+    if path.is_dir():
+        return FolderDataset(path, tuple(split_names(spec)))
+    return TfdsDataset(spec.dataset)

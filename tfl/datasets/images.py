@@ -1,0 +1,76 @@
+"""Decoding image files with Pillow, to uint8 RGB."""
+
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfl.errors import DatasetError
+
+IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+def read_image(path: Path) -> np.ndarray:
+    """An image file as `decode_image` gives it.
+
+    Raises:
+      DatasetError: it cannot be read or decoded; the message names it.
+    """
+    return decode_image(read_bytes(path), str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's content; a DatasetError names a file that cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"cannot read the image {path}: {error.strerror}") from error
+
+
+def image_size_in_header(content: bytes, name: str) -> tuple[int, int]:
+    """Height and width as `decode_image` would give them, from the header alone.
+
+    Raises:
+      DatasetError: it is no image; the message names it.
+    """
+    with _opened(content, name) as image:
+        width, height = image.size
+        is_turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 swap the sides
+        return (width, height) if is_turned else (height, width)
+
+
+def decode_image(content: bytes, name: str) -> np.ndarray:
+    """An encoded image as uint8 RGB `(h, w, 3)`: EXIF orientation applied, first frame, transparency dropped.
+
+    Grey, palette, RGBA and CMYK are converted by Pillow; 16-bit grey is scaled to 8 bits.
+
+    Raises:
+      DatasetError: it cannot be decoded; the message names it.
+    """
+    from PIL import ImageOps
+
+    with _opened(content, name) as image:
+        try:
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion clips instead of scaling
+                grey = np.round(np.clip(np.asarray(upright, np.float64), 0, 65535) / 257).astype(np.uint8)
+                return np.repeat(grey[:, :, None], 3, axis=2)
+            return np.array(upright.convert("RGB"))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise DatasetError(f"cannot decode the image {name}: {error}; repair or remove it") from error
+
+
+def _opened(content: bytes, name: str) -> Any:
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            return Image.open(io.BytesIO(content))
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            raise DatasetError(f"the image {name} claims more pixels than are safe to decode: {error}") from error
+        except (OSError, SyntaxError, ValueError) as error:
+            kind = "is empty" if not content else "is not an image that Pillow can read"
+            raise DatasetError(f"{name} {kind}; repair or remove it") from error

@@ -1,0 +1,138 @@
+"""TensorFlow Datasets by name; CIFAR-10 also where its official host cannot be reached."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfl import assets
+from tfl.datasets.source import Example
+from tfl.errors import AssetError, DatasetError
+
+logger = logging.getLogger(__name__)
+
+
+class TfdsDataset:
+    """A prepared TensorFlow Datasets dataset with one image and one class label an example.
+
+    Args:
+      name: a TFDS name, optionally with config and version (`cifar10`, `cifar10:3.0.2`, `horses_or_humans`).
+    """
+
+    def __init__(self, name: str) -> None:
+        self._builder = _prepared_builder(name)
+        self.name = self._builder.info.full_name.rsplit("/", 1)[0]
+        self.version = str(self._builder.version)
+        self._image_key, self._label_key = self._keys()
+
+    def _keys(self) -> tuple[str, str]:
+        import tensorflow_datasets as tfds
+
+        features, keys = self._builder.info.features, self._builder.info.supervised_keys
+        if (
+            not keys
+            or len(keys) != 2
+            or not isinstance(features[keys[0]], tfds.features.Image)
+            or not isinstance(features[keys[1]], tfds.features.ClassLabel)
+        ):
+            raise DatasetError(f"{self.name} is not an image classification dataset: its supervised keys are {keys}")
+        return str(keys[0]), str(keys[1])
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(self._builder.info.features[self._label_key].names)
+
+    @property
+    def num_rows(self) -> dict[str, int]:
+        return {name: info.num_examples for name, info in self._builder.info.splits.items()}
+
+    @property
+    def image_shape(self) -> tuple[int, int] | None:
+        height, width, _ = self._builder.info.features[self._image_key].shape
+        return None if height is None or width is None else (height, width)
+
+    def examples(self, split: str, start: int, stop: int) -> Iterator[Example]:
+        import tensorflow_datasets as tfds
+
+        # One file after the other, unshuffled: the stored order. The ids' `tfds_id` is <file>__<row>.
+        stored_order = tfds.ReadConfig(interleave_cycle_length=1, add_tfds_id=True)
+        dataset = self._builder.as_dataset(
+            split=f"{split}[{start}:{stop}]", shuffle_files=False, read_config=stored_order
+        )
+        for example in tfds.as_numpy(dataset):
+            image = example[self._image_key]
+            if image.shape[-1] == 1:
+                image = np.repeat(image, 3, axis=-1)
+            yield Example(image, int(example[self._label_key]), example.get("id", example["tfds_id"]).decode())
+
+
+def _prepared_builder(name: str) -> Any:
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()
+    try:
+        builder = tfds.builder(name)
+    except (tfds.core.DatasetNotFoundError, AssertionError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise DatasetError(
+            f"{name!r} is no .npz file, no folder and no TensorFlow Datasets name ({reason}); "
+            "expected for instance cifar10, a folder root/<split>/<class>/*.png, or images.npz"
+        ) from error
+    if not builder.is_prepared():
+        logger.info("preparing %s in %s", builder.info.full_name, builder.data_dir)
+        if builder.info.full_name.startswith("cifar10/"):
+            _prepare_cifar10(builder)
+        else:
+            _prepare_official(builder)
+        builder = tfds.builder(name)  # reads what was prepared: split sizes and class names
+    return builder
+
+
+def _prepare_official(builder: Any) -> None:
+    try:
+        builder.download_and_prepare()
+    except Exception as error:
+        raise AssetError(
+            f"TensorFlow Datasets could not download and prepare {builder.info.full_name}: {error}\n"
+            f"By hand: prepare it where the network reaches its host, and copy it to {builder.data_dir}"
+        ) from error
+
+
+def _prepare_cifar10(builder: Any) -> None:
+    def official() -> None:
+        if not assets.is_reachable(assets.CIFAR10_URL):
+            raise AssetError(f"{assets.CIFAR10_URL} cannot be reached")
+        _prepare_official(builder)
+
+    assets.first_that_works(
+        builder.info.full_name,
+        {"the official archive": official, "its npm copy": lambda: _prepare_cifar10_from_copy(builder)},
+        by_hand=f"copy a prepared TensorFlow Datasets folder cifar10/{builder.version} to {builder.data_dir}",
+    )
+
+
+def _prepare_cifar10_from_copy(builder: Any) -> None:
+    """Let TFDS's own builder prepare its dataset from the rebuilt files of the official archive."""
+    import tensorflow_datasets as tfds
+
+    class RebuiltArchive:
+        def __init__(self, folder: Path) -> None:
+            self._folder = folder
+
+        def download_and_extract(self, url: str) -> str:
+            return str(self._folder)
+
+    with tfds.core.registered.skip_registration():
+
+        class Cifar10(type(builder)):  # type: ignore[misc]
+            """TFDS's CIFAR-10, told where the archive is instead of downloading it."""
+
+            def _split_generators(self, dl_manager: Any) -> Any:
+                return super()._split_generators(RebuiltArchive(binaries.parent))
+
+        Cifar10.__module__ = type(builder).__module__  # what dataset_info.json records, and TFDS compares
+
+    with assets.cifar10_binaries() as binaries:
+        Cifar10(data_dir=builder._data_dir_root).download_and_prepare()

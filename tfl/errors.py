@@ -1,0 +1,40 @@
+"""The errors that a user can cause, or that the machine can answer with.
+
+Every message names what was received, what was expected and what to do next.
+"""
+
+
+class TflError(Exception):
+    """The data or the machine said no; the command line exits with `exit_code`."""
+
+    exit_code = 1
+
+
+class SpecError(TflError):
+    """A value of a spec is wrong in itself, whatever the data."""
+
+    exit_code = 2
+
+
+class AssetError(TflError):
+    """A dataset or weights could not be brought onto this machine, or are not what was pinned."""
+
+
+class DatasetError(TflError):
+    """A dataset, a split or an image is missing, unreadable or inconsistent."""
+
+
+class BackboneError(TflError):
+    """The backbone is unknown, or its weights or image size do not fit it."""
+
+
+class CacheError(TflError):
+    """A cache file is damaged, of another format or of another spec, or cannot be written."""
+
+
+class RunError(TflError):
+    """A training run cannot be made, or what a run refers to is gone or has changed."""
+
+
+class ExportError(TflError):
+    """A model could not be exported, or the exported model does not answer as the cache did."""

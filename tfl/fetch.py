@@ -1,0 +1,33 @@
+"""Bringing datasets and weights onto this machine ahead of the commands that need them."""
+
+from pathlib import Path
+
+from tfl import backbone, datasets
+from tfl.errors import SpecError
+from tfl.spec import DatasetSpec, FeatureSpec
+
+
+def fetch(name: str, npz: Path | None = None) -> str:
+    """Make a dataset, or the ImageNet weights of an architecture, available offline; nothing is done if it is.
+
+    Args:
+      name: a TFDS name, or the name of a keras.applications architecture.
+      npz: for a dataset: also write it to this file, for machines without TensorFlow.
+
+    Returns:
+      One line that says what is there now.
+
+    Raises:
+      AssetError: it could not be had; what was tried and what to do by hand.
+      DatasetError: there is no such dataset.
+    """
+    if name.lower() in backbone.architectures():
+        if npz is not None:
+            raise SpecError(f"--npz is for a dataset; {name} is a backbone")
+        built = backbone.build(FeatureSpec(backbone=name))
+        return f"{built.spec.backbone}: ImageNet weights, {built.spec.weights}"
+    dataset = datasets.open_dataset(DatasetSpec(dataset=name))
+    if npz is not None:
+        datasets.write_npz(dataset, npz)
+    counts = ", ".join(f"{count} {split}" for split, count in dataset.num_rows.items())
+    return f"{dataset.name}: version {dataset.version}, {counts}" + (f", written to {npz}" if npz else "")

@@ -1,0 +1,219 @@
+"""The three specs: what decides a feature's value, which images, and which file.
+
+A spec is written by a user in words (`weights="imagenet"`, `train_split="train[:8%]"`) and *resolved* by the
+program into values that mean the same everywhere (a digest of the tensors, `train[0:4000]`). Only a resolved
+spec has a fingerprint.
+"""
+
+import hashlib
+import json
+import typing
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import tyro
+
+from tfl.errors import SpecError
+
+FEATURE_REVISION = 1  # rises when a change of the code changes features' values: then caches must be rebuilt
+DIGEST_PREFIX = "sha256:"
+LAST_LAYER = "last"
+
+Role = Literal["train", "val", "test"]
+ROLES: tuple[Role, ...] = ("train", "val", "test")
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"]
+
+
+class _Spec:
+    """What the three specs share: strict JSON in and out, validation, and a fingerprint."""
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces, ASCII; equal specs give equal text."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))  # type: ignore[call-overload]
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The spec that `to_json` wrote.
+
+        Raises:
+          SpecError: the text is not JSON, or its keys are not exactly this spec's fields.
+        """
+        try:
+            return cls._from_dict(json.loads(text))
+        except ValueError as error:
+            raise SpecError(f"a {cls.__name__} was expected as JSON, got {text[:80]!r}: {error}") from error
+
+    @classmethod
+    def _from_dict(cls, values: Any) -> Self:
+        names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+        if not isinstance(values, dict) or sorted(values) != sorted(names):
+            received = sorted(values) if isinstance(values, dict) else values
+            raise SpecError(f"a {cls.__name__} has the fields {sorted(names)}, got {received}")
+        hints = typing.get_type_hints(cls)
+        return cls(**{name: _from_json_value(hints[name], values[name]) for name in names})
+
+    @property
+    def fingerprint(self) -> str:
+        """Sha256 (64 hex digits) of the canonical JSON of a resolved spec.
+
+        Raises:
+          SpecError: the spec still holds words instead of digests and versions.
+        """
+        if not self.is_resolved:
+            raise SpecError(f"only a resolved spec has a fingerprint, got {self.to_json()}")
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    @property
+    def is_resolved(self) -> bool:
+        raise NotImplementedError
+
+    def _validate(self) -> None:
+        for name, hint in typing.get_type_hints(type(self)).items():
+            _check_type(type(self).__name__, name, getattr(self, name), hint)
+
+
+@dataclass(frozen=True)
+class FeatureSpec(_Spec):
+    """Everything that decides the value of one image's features."""
+
+    backbone: str = "resnet50"
+    """Any keras.applications architecture, by its name in any case."""
+    weights: str = "imagenet"
+    """`imagenet`, `random` (a fixed seed), or a weights file of the network without its top."""
+    image_size: int = 224
+    """Height and width, in pixels, that images are resized to on the device."""
+    resize_mode: Literal["stretch", "crop", "pad"] = "stretch"
+    """`crop` and `pad` keep the aspect ratio: centre crop, or zero padding."""
+    interpolation: Interpolation = "bilinear"
+    """How pixels are resampled."""
+    antialias: bool = False
+    """Low-pass before shrinking."""
+    layers: tuple[str, ...] = (LAST_LAYER,)
+    """Layers whose outputs are pooled and concatenated; `last` is the end of the network."""
+    pooling: tuple[Literal["avg", "max"], ...] = ("avg",)
+    """Reduction over height and width; several are concatenated."""
+    compute_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Arithmetic of the backbone; pooling is always float32."""
+    feature_dtype: Literal["float32", "float16"] = "float32"
+    """What the cache stores."""
+    revision: Annotated[int, tyro.conf.Suppress] = FEATURE_REVISION
+
+    def __post_init__(self) -> None:
+        self._validate()
+        if self.image_size < 1:
+            raise SpecError(f"image_size is a positive number of pixels, got {self.image_size}")
+        if not self.layers or not self.pooling:
+            raise SpecError(f"at least one layer and one pooling are needed, got {self.layers}, {self.pooling}")
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether `weights` is a digest of the tensors' values."""
+        return self.weights.startswith(DIGEST_PREFIX)
+
+
+@dataclass(frozen=True)
+class DatasetSpec(_Spec):
+    """Which images, and what each split is used for."""
+
+    dataset: str = "cifar10"
+    """A TFDS name, a folder `root/<split>/<class>/*.png`, or an .npz file."""
+    train_split: str = "train"
+    """Split to train on; TFDS slicing is understood: 'train[:4000]', 'train[:8%]'."""
+    val_split: str = ""
+    """Split to select on; an empty string leaves the role out."""
+    test_split: str = "test"
+    """Split that is read once, at the end."""
+    version: Annotated[str, tyro.conf.Suppress] = ""
+
+    def __post_init__(self) -> None:
+        self._validate()
+        if not any(self.roles.values()):
+            raise SpecError("no split was given: at least one of train_split, val_split and test_split is needed")
+
+    @property
+    def roles(self) -> dict[Role, str]:
+        """The split of each role that has one, in the order train, val, test."""
+        splits: dict[Role, str] = {"train": self.train_split, "val": self.val_split, "test": self.test_split}
+        return {role: split for role, split in splits.items() if split}
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether the dataset's version or content is known."""
+        return bool(self.version)
+
+
+@dataclass(frozen=True)
+class CacheSpec(_Spec):
+    """What one cache file holds; its fingerprint names the file."""
+
+    features: FeatureSpec
+    dataset: DatasetSpec
+    views: tuple[Literal["original"], ...] = ("original",)
+
+    def __post_init__(self) -> None:
+        self._validate()
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether both parts are resolved."""
+        return self.features.is_resolved and self.dataset.is_resolved
+
+    @property
+    def file_name(self) -> str:
+        """`<dataset>-<backbone>-<image_size>-<first 12 of fingerprint>.h5`."""
+        dataset = "".join(c if c.isalnum() or c in "._" else "_" for c in self.dataset.dataset)
+        return f"{dataset}-{self.features.backbone}-{self.features.image_size}-{self.fingerprint[:12]}.h5"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How features are computed; in no spec, for it decides at most their last bits."""
+
+    cache_dir: Path = Path("cache")
+    """Folder of the cache files."""
+    batch_size: int = 32
+    """Images in one forward pass."""
+    shard_rows: int = 1024
+    """Rows that a killed run loses at most."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.shard_rows < 1:
+            raise SpecError(f"batch_size and shard_rows are at least 1, got {self.batch_size} and {self.shard_rows}")
+
+
+def differences(on_disk: CacheSpec, requested: CacheSpec) -> list[str]:
+    """One line for each field that differs, `image_size: 224 on disk, 160 requested`; empty when equal."""
+    return [
+        f"{name}: {_shown(old)} on disk, {_shown(new)} requested"
+        for (name, old), (_, new) in zip(_leaves(on_disk), _leaves(requested), strict=True)
+        if old != new
+    ]
+
+
+def _leaves(spec: CacheSpec) -> list[tuple[str, Any]]:
+    parts = [*asdict(spec.features).items(), *asdict(spec.dataset).items()]
+    return [*parts, ("views", spec.views)]
+
+
+def _shown(value: Any) -> str:
+    return (" ".join(value) if isinstance(value, tuple) else str(value)) or "none"
+
+
+def _from_json_value(hint: Any, value: Any) -> Any:
+    if isinstance(hint, type) and issubclass(hint, _Spec):
+        return hint._from_dict(value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _check_type(spec: str, name: str, value: Any, hint: Any) -> None:
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, tuple):
+            raise SpecError(f"{spec}.{name} is a tuple, got {value!r}")
+        for item in value:
+            _check_type(spec, name, item, typing.get_args(hint)[0])
+    elif typing.get_origin(hint) is Literal:
+        if value not in typing.get_args(hint):
+            raise SpecError(f"{spec}.{name} is one of {', '.join(typing.get_args(hint))}; got {value!r}")
+    elif type(value) is not hint:  # `bool` is an `int` to isinstance, and is none here
+        raise SpecError(f"{spec}.{name} is of type {hint.__name__}, got {value!r}")
