@@ -10,6 +10,7 @@ import math
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -190,8 +191,10 @@ def _load_file(network: keras.Model, path: Path) -> None:
     if not path.is_file():
         raise BackboneError(f"weights are imagenet, random or a file; there is no file {path}")
     try:
-        network.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # Keras only warns of layers that it leaves at random
+            network.load_weights(path)
+    except (ValueError, OSError, KeyError, UserWarning) as error:
         reason = " ".join(str(error).split())[:300]
         raise BackboneError(
             f"{path} does not hold weights of {network.name} without its top ({network.count_params():,} parameters in "

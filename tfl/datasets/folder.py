@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from tfl.datasets.images import IMAGE_SUFFIXES, image_size_in_header, read_bytes, read_image
+from tfl.datasets.images import IMAGE_SUFFIXES, require_image, read_bytes, read_image
 from tfl.datasets.source import Example
 from tfl.errors import DatasetError
 from tfl.spec import DIGEST_PREFIX
@@ -38,7 +38,7 @@ class FolderDataset:
         }
         self._used = [split for split in used if self._files.get(split)]
         self._check_layout(used)
-        self.version, self._sizes = self._scan()
+        self.version = self._scan()
 
     def _check_layout(self, used: Sequence[str]) -> None:
         if not any(self._files.values()):
@@ -79,18 +79,14 @@ class FolderDataset:
     def num_rows(self) -> dict[str, int]:
         return {split: len(files) for split, files in self._files.items() if files}
 
-    @property
-    def image_shape(self) -> tuple[int, int] | None:
-        return next(iter(self._sizes)) if len(self._sizes) == 1 else None
-
-    def _scan(self) -> tuple[str, set[tuple[int, int]]]:
-        """The digest of all paths and contents, and the sizes that occur."""
-        digest, sizes = hashlib.sha256(), set()
+    def _scan(self) -> str:
+        """The digest of all paths and contents."""
+        digest = hashlib.sha256()
         for path in (path for files in self._files.values() for path in files):
             content = read_bytes(path)
-            sizes.add(image_size_in_header(content, str(path)))
+            require_image(content, str(path))
             digest.update(f"{path.relative_to(self.root).as_posix()}\0{hashlib.sha256(content).hexdigest()}\n".encode())
-        return DIGEST_PREFIX + digest.hexdigest(), sizes
+        return DIGEST_PREFIX + digest.hexdigest()
 
     def examples(self, split: str, start: int, stop: int) -> Iterator[Example]:
         for path in self._files[split][start:stop]:

@@ -29,16 +29,13 @@ def read_bytes(path: Path) -> bytes:
         raise DatasetError(f"cannot read the image {path}: {error.strerror}") from error
 
 
-def image_size_in_header(content: bytes, name: str) -> tuple[int, int]:
-    """Height and width as `decode_image` would give them, from the header alone.
+def require_image(content: bytes, name: str) -> None:
+    """Look at the header alone.
 
     Raises:
-      DatasetError: it is no image; the message names it.
+      DatasetError: it is no image, or claims more pixels than are safe to decode; the message names it.
     """
-    with _opened(content, name) as image:
-        width, height = image.size
-        is_turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 swap the sides
-        return (width, height) if is_turned else (height, width)
+    _opened(content, name).close()
 
 
 def decode_image(content: bytes, name: str) -> np.ndarray:

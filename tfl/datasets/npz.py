@@ -80,11 +80,6 @@ class NpzDataset:
     def num_rows(self) -> dict[str, int]:
         return {split: len(self._arrays[f"{split}_labels"]) for split in self._splits}
 
-    @property
-    def image_shape(self) -> tuple[int, int] | None:
-        shapes = {self._arrays[f"{split}_images"].shape[1:3] for split in self._splits}
-        return shapes.pop() if len(shapes) == 1 else None
-
     def examples(self, split: str, start: int, stop: int) -> Iterator[Example]:
         images, labels = self._arrays[f"{split}_images"], self._arrays[f"{split}_labels"]
         ids = self._arrays.get(f"{split}_ids")
@@ -103,11 +98,11 @@ def write_npz(dataset: Dataset, path: Path) -> None:
     """
     if path.exists():
         raise DatasetError(f"{path} exists already; remove it or choose another name")
-    if dataset.image_shape is None:
-        raise DatasetError(f"{dataset.name} has images of differing sizes, which an .npz array cannot hold")
     arrays: dict[str, np.ndarray] = {"class_names": np.asarray(dataset.class_names)}
     for split, count in dataset.num_rows.items():
         examples = list(dataset.examples(split, 0, count))
+        if len(shapes := {example.image.shape for example in examples}) > 1:
+            raise DatasetError(f"{dataset.name} has images of {len(shapes)} sizes, which an .npz array cannot hold")
         arrays[f"{split}_images"] = np.stack([example.image for example in examples])
         arrays[f"{split}_labels"] = np.asarray([example.label for example in examples], np.int64)
         arrays[f"{split}_ids"] = np.asarray([example.id.encode() for example in examples])

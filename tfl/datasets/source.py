@@ -28,9 +28,5 @@ class Dataset(Protocol):
     def num_rows(self) -> dict[str, int]:
         """How many images each split has."""
 
-    @property
-    def image_shape(self) -> tuple[int, int] | None:
-        """Height and width of every image, or None where they differ."""
-
     def examples(self, split: str, start: int, stop: int) -> Iterator[Example]:
         """Rows `start` to `stop` of a split, in stored order."""

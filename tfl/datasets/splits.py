@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import combinations, product
+from itertools import combinations
 from typing import NamedTuple
 
 from tfl.datasets.source import Dataset, Example
@@ -26,14 +26,14 @@ def resolve(spec: DatasetSpec, dataset: Dataset) -> DatasetSpec:
       DatasetError: a split is not there, selects no image, or shares images with another role's.
     """
     intervals = {role: select(dataset, split) for role, split in spec.roles.items()}
-    for (role, ours), (other, theirs) in combinations(intervals.items(), 2):
-        for a, b in product(ours, theirs):
-            first, last = max(a.start, b.start), min(a.stop, b.stop)
-            if a.split == b.split and first < last:
-                raise DatasetError(
-                    f"{role}_split {spec.roles[role]!r} and {other}_split {spec.roles[other]!r} share images: rows "
-                    f"{first} to {last} of {a.split!r}; choose splits that do not overlap"
-                )
+    placed = [(role, interval) for role, chosen in intervals.items() for interval in chosen]
+    for (role, a), (other, b) in combinations(placed, 2):
+        first, last = max(a.start, b.start), min(a.stop, b.stop)
+        if a.split == b.split and first < last:
+            raise DatasetError(
+                f"{role}_split {spec.roles[role]!r} and {other}_split {spec.roles[other]!r} share images: rows "
+                f"{first} to {last} of {a.split!r}; choose splits that do not overlap"
+            )
     splits = {role: "+".join(f"{i.split}[{i.start}:{i.stop}]" for i in intervals.get(role, [])) for role in ROLES}
     return replace(
         spec,
@@ -45,7 +45,8 @@ def resolve(spec: DatasetSpec, dataset: Dataset) -> DatasetSpec:
     )
 
 
-_SPLIT = re.compile(r"(?P<name>[\w.-]+)(\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?")
+_BOUND = r"-?\d[\d_]*|-?\d+(?:\.\d+)?%"
+_SPLIT = re.compile(rf"(?P<name>[\w.-]+)(\[(?P<start>{_BOUND})?:(?P<stop>{_BOUND})?\])?")
 
 
 def split_names(spec: DatasetSpec) -> list[str]:
@@ -56,11 +57,11 @@ def split_names(spec: DatasetSpec) -> list[str]:
 def select(dataset: Dataset, split: str) -> list[Interval]:
     """The rows a split expression chooses: `train`, `train[:4000]`, `train[10%:-5%]`, and sums of them with `+`.
 
-    Percentages are rounded to the nearest row and bounds are clipped, as `tfds.load` does.
+    Rows are chosen as by `tfds.load`: percentages are rounded to the nearest row, negative bounds count from the end.
 
     Raises:
       SpecError: the expression is not of that form.
-      DatasetError: the dataset has no such split, or the expression chooses no image.
+      DatasetError: the dataset has no such split, a bound is beyond its rows, or no image is chosen.
     """
     intervals = []
     for name, start, stop in _parse(split):
@@ -70,7 +71,7 @@ def select(dataset: Dataset, split: str) -> list[Interval]:
                 "(an empty string leaves a role out: --test-split '')"
             )
         count = dataset.num_rows[name]
-        interval = Interval(name, _row(start, count, 0), _row(stop, count, count))
+        interval = Interval(name, _row(start or "0", count, split), _row(stop or str(count), count, split))
         if interval.start >= interval.stop:
             raise DatasetError(f"split {split!r} chooses no image: {name!r} has {count} rows")
         intervals.append(interval)
@@ -96,11 +97,14 @@ def _parse(split: str) -> list[tuple[str, str | None, str | None]]:
     matches = [_SPLIT.fullmatch(part.strip()) for part in split.split("+")]
     if not all(matches):
         raise SpecError(f"a split is NAME, NAME[10:20], NAME[:8%] or a sum of them with +; got {split!r}")
-    return [(m["name"], m["start"], m["stop"]) for m in matches if m]
+    slices = [(m["name"], m["start"], m["stop"]) for m in matches if m]
+    if any(start and stop and start.endswith("%") != stop.endswith("%") for _, start, stop in slices):
+        raise SpecError(f"the bounds of a slice are both rows or both percent; got {split!r}")
+    return slices
 
 
-def _row(bound: str | None, count: int, default: int) -> int:
-    if bound is None:
-        return default
-    row = round(int(bound[:-1]) * count / 100) if bound.endswith("%") else int(bound)
-    return min(max(row + count if row < 0 else row, 0), count)
+def _row(bound: str, count: int, split: str) -> int:
+    row = round(float(bound[:-1]) * count / 100) if bound.endswith("%") else int(bound)
+    if abs(row) > count:
+        raise DatasetError(f"split {split!r} reaches row {row}, but there are {count} rows")
+    return row + count if row < 0 else row

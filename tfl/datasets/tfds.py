@@ -48,11 +48,6 @@ class TfdsDataset:
     def num_rows(self) -> dict[str, int]:
         return {name: info.num_examples for name, info in self._builder.info.splits.items()}
 
-    @property
-    def image_shape(self) -> tuple[int, int] | None:
-        height, width, _ = self._builder.info.features[self._image_key].shape
-        return None if height is None or width is None else (height, width)
-
     def examples(self, split: str, start: int, stop: int) -> Iterator[Example]:
         import tensorflow_datasets as tfds
 

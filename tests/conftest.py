@@ -1,0 +1,87 @@
+"""Fixtures: a tiny backbone, small datasets on disk, and the rule that required tests may not skip."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import settings as hypothesis_settings
+from PIL import Image
+
+from tfl import assets
+from tfl.spec import DatasetSpec, FeatureSpec, Settings
+
+sys.path.insert(0, str(Path(__file__).parent))
+import tiny
+
+hypothesis_settings.register_profile("tfl", deadline=None)  # the first call imports what it tests
+hypothesis_settings.load_profile("tfl")
+REQUIRED = set(filter(None, os.environ.get("TFL_REQUIRE", "").split(",")))
+
+
+def _has_real_assets() -> bool:
+    import tensorflow_datasets as tfds
+
+    cifar10 = Path(os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR).expanduser() / "cifar10"
+    keras_home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
+    official = keras_home / "models" / Path(assets.RESNET50_URL).name
+    return cifar10.exists() and (official.exists() or any((assets.home() / "weights").glob("resnet50*")))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("real") and not _has_real_assets():
+        reason = "needs CIFAR-10 and the ImageNet weights: run `tfl fetch cifar10 resnet50`"
+        pytest.fail(reason) if "real" in REQUIRED else pytest.skip(reason)
+
+
+@pytest.fixture
+def tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `backbone="tiny"` an architecture."""
+    monkeypatch.setattr(keras.applications, "Tiny", tiny.Tiny, raising=False)
+
+
+@pytest.fixture
+def features() -> FeatureSpec:
+    return FeatureSpec(backbone="tiny", weights="random", image_size=12)
+
+
+def write_npz(path: Path, seed: int = 0, **counts: int) -> Path:
+    """Images of three colours with noise: a head can learn them."""
+    rng = np.random.default_rng(seed)
+    arrays = {"class_names": np.array(["red", "green", "blue"])}
+    for split, count in counts.items():
+        labels = rng.integers(0, 3, count)
+        images = rng.integers(0, 120, (count, 10, 9, 3), dtype=np.uint8)
+        images[np.arange(count), :, :, labels] += 100
+        arrays |= {f"{split}_images": images, f"{split}_labels": labels}
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> DatasetSpec:
+    return DatasetSpec(dataset=str(write_npz(tmp_path / "colours.npz", train=70, test=40)))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(cache_dir=tmp_path / "cache", batch_size=8, shard_rows=16)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder dataset of differing image sizes: two classes, train and test."""
+    rng = np.random.default_rng(1)
+    root = tmp_path / "pets"
+    for split, count in (("train", 6), ("test", 3)):
+        for name in ("cat", "dog"):
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 255, (12 + i, 20, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{i}.png")
+    return root

@@ -1,0 +1,316 @@
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import write_npz
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from tfl import datasets
+from tfl.datasets.images import decode_image
+from tfl.errors import DatasetError, SpecError
+from tfl.spec import DatasetSpec
+
+
+class Rows:
+    """A dataset of two splits that has nothing but their sizes."""
+
+    name = "rows"
+    num_rows = {"train": 137, "test": 10}  # noqa: RUF012
+
+
+rows_bound, percent_bound = st.integers(-150, 150).map(str), st.floats(-101, 101).map("{:.1f}%".format)
+slices = st.one_of(*(st.tuples(st.just("") | b, st.just("") | b) for b in (rows_bound, percent_bound)))
+
+
+@given(slices.filter(any))
+def test_slices_choose_as_tfds_does(bounds):
+    """The same rows; and where TFDS refuses, or chooses none, so do we."""
+    from tensorflow_datasets.core import ReadInstruction, splits
+
+    split = f"train[{bounds[0]}:{bounds[1]}]"
+    infos = {"train": splits.SplitInfo(name="train", shard_lengths=[137], num_bytes=1, filename_template=None)}
+    try:
+        (theirs,) = ReadInstruction.from_spec(split).to_absolute(infos)
+        first, last = theirs.from_ or 0, 137 if theirs.to is None else theirs.to
+    except ValueError:
+        first = last = 0
+    if first < last:
+        assert datasets.select(Rows, split) == [("train", first, last)]
+    else:
+        with pytest.raises(DatasetError, match="chooses no image|but there are 137 rows"):
+            datasets.select(Rows, split)
+
+
+def test_sums_and_negative_bounds():
+    assert datasets.select(Rows, "train[-7:] + test[:50%]") == [("train", 130, 137), ("test", 0, 5)]
+    assert datasets.count_rows(Rows, "train[-7:]+test[:50%]") == 12
+
+
+@pytest.mark.parametrize("split", ["train[", "train[:1.5]", "train:5", "[1:2]", "train[1:2:3]", "train[1:9%]", ""])
+def test_malformed_splits_are_wrong_usage(split):
+    with pytest.raises(SpecError, match="a split is NAME|both rows or both percent"):
+        datasets.select(Rows, split)
+
+
+def test_unknown_split_names_those_there_are():
+    with pytest.raises(DatasetError, match=r"no split 'dev'; it has train, test .*--test-split ''"):
+        datasets.select(Rows, "dev")
+
+
+def test_roles_may_not_share_images(dataset):
+    spec = replace(dataset, train_split="train[:40]", val_split="train[30:]")
+    with pytest.raises(DatasetError, match="share images: rows 30 to 40 of 'train'"):
+        datasets.resolve(spec, datasets.open_dataset(spec))
+
+
+def test_a_role_may_not_hold_an_image_twice(dataset):
+    spec = replace(dataset, train_split="train[:40]+train[39:]")
+    with pytest.raises(DatasetError, match="share images: rows 39 to 40 of 'train'"):
+        datasets.resolve(spec, datasets.open_dataset(spec))
+
+
+def test_equal_rows_resolve_to_equal_specs(dataset):
+    spellings = [replace(dataset, train_split=split) for split in ("train[:35]", "train[0%:50%]", "train[-70:35]")]
+    resolved = {datasets.resolve(spec, datasets.open_dataset(spec)) for spec in spellings}
+    assert len(resolved) == 1
+    assert resolved.pop().train_split == "train[0:35]"
+
+
+# --- npz
+
+
+def test_npz_rows(dataset):
+    source = datasets.open_dataset(dataset)
+    examples = list(datasets.rows(source, "train[10:20]+test", 5, 15))
+    assert [example.id for example in examples[:6]] == [*(f"train_{i:05d}" for i in range(15, 20)), "test_00000"]
+    assert source.class_names == ("red", "green", "blue")
+    with np.load(dataset.dataset) as arrays:
+        np.testing.assert_array_equal(examples[0].image, arrays["train_images"][15])
+        assert examples[0].label == arrays["train_labels"][15]
+
+
+def test_compressed_and_plain_npz_give_the_same(dataset, tmp_path):
+    with np.load(dataset.dataset) as arrays:
+        np.savez_compressed(tmp_path / "small.npz", **arrays)
+    plain, small = (datasets.open_dataset(DatasetSpec(dataset=p)) for p in (dataset.dataset, str(tmp_path / "small.npz")))
+    assert plain.version == small.version
+    for a, b in zip(plain.examples("train", 0, 70), small.examples("train", 0, 70), strict=True):
+        np.testing.assert_array_equal(a.image, b.image)
+        assert (a.label, a.id) == (b.label, b.id)
+
+
+def test_npz_content_is_its_version(tmp_path):
+    versions = {
+        datasets.open_dataset(DatasetSpec(dataset=str(write_npz(tmp_path / f"{seed}.npz", seed, train=5)))).version
+        for seed in (0, 1)
+    }
+    assert len(versions) == 2
+
+
+def test_written_npz_keeps_its_dataset_identity(dataset, tmp_path):
+    source = datasets.open_dataset(dataset)
+    source.name, source.version = "colours", "1.2.3"
+    datasets.write_npz(source, tmp_path / "carried.npz")
+    carried = datasets.open_dataset(DatasetSpec(dataset=str(tmp_path / "carried.npz")))
+    assert (carried.name, carried.version, carried.num_rows) == ("colours", "1.2.3", source.num_rows)
+    assert [e.id for e in carried.examples("test", 0, 3)] == [e.id for e in source.examples("test", 0, 3)]
+    with pytest.raises(DatasetError, match="exists already"):
+        datasets.write_npz(source, tmp_path / "carried.npz")
+
+
+def test_changed_npz_is_not_taken_for_its_dataset(dataset, tmp_path):
+    datasets.write_npz(datasets.open_dataset(dataset), tmp_path / "carried.npz")
+    with np.load(tmp_path / "carried.npz") as arrays:
+        changed = dict(arrays)
+    changed["train_images"][3, 2, 1, 0] ^= 1
+    np.savez(tmp_path / "changed.npz", **changed)
+    with pytest.raises(DatasetError, match="not those that were written\n  digest now"):
+        datasets.open_dataset(DatasetSpec(dataset=str(tmp_path / "changed.npz")))
+
+
+IMAGES, LABELS = np.zeros((4, 8, 8, 3), np.uint8), np.arange(4)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": IMAGES}, "has no <split>_images array; it has x"),
+        ({"train_images": IMAGES.astype(np.float32), "train_labels": LABELS}, r"float32 .*expected uint8 \(n, h, w, 3\)"),
+        ({"train_images": IMAGES[..., 0], "train_labels": LABELS}, r"uint8 \(4, 8, 8\); expected uint8"),
+        ({"train_images": IMAGES}, "train_labels .* is missing; expected integers"),
+        ({"train_images": IMAGES, "train_labels": LABELS[:3]}, r"int64 \(3,\); expected integers \(4,\)"),
+        (
+            {"train_images": IMAGES, "train_labels": LABELS, "class_names": np.array(["a", "b"])},
+            "range from 0 to 3; expected 0 to 1, the classes being a, b",
+        ),
+    ],
+)
+def test_npz_of_another_layout_is_refused(tmp_path, arrays, message):
+    np.savez(tmp_path / "odd.npz", **arrays)
+    with pytest.raises(DatasetError, match=message):
+        datasets.open_dataset(DatasetSpec(dataset=str(tmp_path / "odd.npz")))
+
+
+def test_npz_that_is_none(tmp_path):
+    with pytest.raises(DatasetError, match="there is no file"):
+        datasets.open_dataset(DatasetSpec(dataset=str(tmp_path / "none.npz")))
+    (tmp_path / "text.npz").write_text("hello")
+    with pytest.raises(DatasetError, match="cannot be read as an .npz file"):
+        datasets.open_dataset(DatasetSpec(dataset=str(tmp_path / "text.npz")))
+
+
+# --- folder
+
+
+def opened(folder, **splits):
+    return datasets.open_dataset(DatasetSpec(dataset=str(folder), **splits))
+
+
+def test_folder_rows_are_sorted_relative_paths(folder):
+    source = opened(folder)
+    ids = [example.id for example in source.examples("train", 0, 12)]
+    assert ids == sorted(ids)
+    assert ids[0] == "train/cat/0.png"
+    assert [example.label for example in source.examples("train", 4, 8)] == [0, 0, 1, 1]
+    assert source.class_names == ("cat", "dog")
+
+
+def test_images_of_differing_sizes_fit_no_npz(folder, tmp_path):
+    with pytest.raises(DatasetError, match="images of 3 sizes, which an .npz array cannot hold"):
+        datasets.write_npz(opened(folder), tmp_path / "pets.npz")
+
+
+def test_folder_version_is_its_content(folder):
+    version = opened(folder).version
+    assert opened(folder).version == version
+    Image.new("RGB", (20, 12)).save(folder / "train" / "cat" / "0.png")
+    replaced = opened(folder).version
+    (folder / "train" / "cat").rename(folder / "train" / "lion")
+    (folder / "test" / "cat").rename(folder / "test" / "lion")
+    assert len({version, replaced, opened(folder).version}) == 3
+
+
+def test_folder_without_images(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match="holds no images: expected root/<split>/<class>/"):
+        opened(tmp_path / "empty")
+
+
+def test_folder_without_a_split(folder):
+    with pytest.raises(DatasetError, match=r"no images in the split\(s\) val; it has test, train"):
+        opened(folder, val_split="val")
+
+
+def test_folder_with_one_class(folder):
+    for split in ("train", "test"):
+        for image in (folder / split / "dog").iterdir():
+            image.unlink()
+    with pytest.raises(DatasetError, match="has one class, 'cat'; at least two"):
+        opened(folder)
+
+
+def test_test_classes_that_train_lacks(folder):
+    (folder / "test" / "dog").rename(folder / "test" / "wolf")
+    with pytest.raises(DatasetError, match="split 'test' .* has classes that 'train' lacks: wolf; expected among cat, dog"):
+        opened(folder)
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"", "is empty"), (b"not an image", "is not an image")])
+def test_broken_file_is_named_at_once(folder, content, message):
+    (folder / "train" / "dog" / "broken.jpg").write_bytes(content)
+    with pytest.raises(DatasetError, match=f"dog/broken.jpg {message}.*repair or remove it"):
+        opened(folder)
+
+
+def test_truncated_image_is_named(folder):
+    path = folder / "train" / "dog" / "3.png"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DatasetError, match="cannot decode the image .*train/dog/3.png"):
+        list(opened(folder).examples("train", 0, 12))
+
+
+# --- decoding
+
+
+def encoded(image: Image.Image, kind: str = "png", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+GRADIENT = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
+
+
+def test_grey_becomes_three_equal_channels():
+    image = decode_image(encoded(Image.fromarray(GRADIENT)), "grey")
+    np.testing.assert_array_equal(image, np.repeat(GRADIENT[:, :, None], 3, axis=2))
+
+
+def test_sixteen_bit_grey_is_scaled():
+    wide = GRADIENT.astype(np.uint16) * 257
+    image = decode_image(encoded(Image.fromarray(wide)), "wide")
+    np.testing.assert_array_equal(image[:, :, 0], GRADIENT)
+
+
+def test_palette_rgba_and_cmyk_become_rgb():
+    rgb = Image.fromarray(np.stack([GRADIENT, GRADIENT[::-1], GRADIENT[:, ::-1]], axis=2))
+    palette = rgb.convert("P", palette=Image.Palette.ADAPTIVE, colors=48)
+    np.testing.assert_array_equal(decode_image(encoded(palette), "p"), np.asarray(palette.convert("RGB")))
+    rgba = rgb.copy()
+    rgba.putalpha(Image.fromarray(GRADIENT))
+    np.testing.assert_array_equal(decode_image(encoded(rgba), "rgba"), np.asarray(rgb))
+    cmyk = encoded(rgb.convert("CMYK"), "tiff")
+    assert np.abs(decode_image(cmyk, "cmyk").astype(int) - np.asarray(rgb)).max() <= 1
+
+
+def test_exif_orientation_is_applied():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    content = encoded(Image.fromarray(GRADIENT), exif=exif)
+    np.testing.assert_array_equal(decode_image(content, "turned")[:, :, 0], np.rot90(GRADIENT, -1))
+
+
+def test_first_frame_of_an_animation():
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    content = encoded(frames[0], "gif", save_all=True, append_images=frames[1:])
+    np.testing.assert_array_equal(decode_image(content, "animated")[0, 0], [255, 0, 0])
+
+
+def test_decompression_bomb_is_refused_unread():
+    small = bytearray(encoded(Image.new("L", (1, 1))))
+    header = b"IHDR" + (60_000).to_bytes(4, "big") * 2 + small[24:29]
+    import zlib
+
+    small[12:33] = header + zlib.crc32(header).to_bytes(4, "big")
+    with pytest.raises(DatasetError, match="claims more pixels than are safe"):
+        decode_image(bytes(small), "bomb")
+
+
+# --- TFDS
+
+
+def test_unknown_name_says_what_is_expected():
+    with pytest.raises(DatasetError, match="'no_such_set' is no .npz file, no folder and no TensorFlow Datasets name"):
+        datasets.open_dataset(DatasetSpec(dataset="no_such_set"))
+
+
+@pytest.mark.real
+def test_cifar10_stands_in_its_stored_order():
+    source = datasets.open_dataset(DatasetSpec())
+    examples = list(source.examples("test", 0, 3))
+    assert [example.id for example in examples] == ["test_09933", "test_05669", "test_00163"]
+    assert [example.label for example in examples] == [7, 0, 6]
+    assert (source.name, source.version, source.num_rows) == ("cifar10", "3.0.2", {"train": 50000, "test": 10000})
+    assert [e.id for e in source.examples("test", 1, 3)] == ["test_05669", "test_00163"]
+
+
+@pytest.mark.real
+def test_prepared_cifar10_is_anybodys():
+    """Another program's `tfds.load` finds it, with the official images: CIFAR-10's published class counts."""
+    import tensorflow_datasets as tfds
+
+    labels = [int(label) for _, label in tfds.as_numpy(tfds.load("cifar10", split="test", as_supervised=True))]
+    assert np.bincount(labels).tolist() == [1000] * 10

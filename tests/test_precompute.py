@@ -1,0 +1,178 @@
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from conftest import write_npz
+
+from tfl import backbone, datasets, engine
+from tfl.cache import open_cache
+from tfl.errors import CacheError
+from tfl.precompute import precompute
+from tfl.spec import DatasetSpec
+
+pytestmark = pytest.mark.usefixtures("tiny_backbone")
+
+
+def arrays(path):
+    with h5py.File(path) as file:
+        return {f"{role}/{name}": file[role][name][:] for role in file for name in file[role]}
+
+
+def assert_same(path, other):
+    ours, theirs = arrays(path), arrays(other)
+    assert ours.keys() == theirs.keys()
+    for name, array in ours.items():
+        assert array.tobytes() == theirs[name].tobytes(), name
+
+
+def test_rows_are_the_datasets_images(features, dataset, settings):
+    cache = open_cache(precompute(features, dataset, settings))
+    built, source = backbone.build(features), datasets.open_dataset(dataset)
+    for role in ("train", "test"):
+        examples = list(source.examples(role, 0, source.num_rows[role]))
+        found = cache.read(role)
+        expected = built.model.predict(np.stack([example.image for example in examples]), verbose=0)
+        np.testing.assert_allclose(found.features, expected, rtol=1e-4, atol=1e-6)
+        assert found.labels.tolist() == [example.label for example in examples]
+        assert found.ids.tolist() == [example.id.encode() for example in examples]
+    assert cache.class_names == ("red", "green", "blue")
+
+
+def test_folder_of_images_of_differing_sizes(features, folder, settings):
+    cache = open_cache(precompute(features, DatasetSpec(dataset=str(folder)), settings))
+    built = backbone.build(features)
+    found = cache.read("test")
+    for feature, id_ in zip(found.features, found.ids, strict=True):
+        image = datasets.read_image(folder / id_.decode())
+        np.testing.assert_allclose(feature, np.asarray(built.model(image[None]))[0], rtol=1e-4, atol=1e-6)
+    assert found.labels.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_a_finished_file_is_returned_and_not_touched(features, dataset, settings):
+    path = precompute(features, dataset, settings)
+    before = path.stat()
+    assert precompute(features, dataset, settings) == path
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("batches", [0, 1, 2, 5, 13])
+def test_a_killed_run_goes_on_to_the_same_bytes(features, dataset, settings, monkeypatch, batches):
+    whole = precompute(features, dataset, replace(settings, cache_dir=settings.cache_dir / "whole"))
+    run_model = engine.Forward.features
+    calls = []
+
+    def kill_after(self, images):
+        calls.append(len(images))
+        if len(calls) > batches:
+            raise Killed
+        return run_model(self, images)
+
+    monkeypatch.setattr(engine.Forward, "features", kill_after)
+    with pytest.raises(Killed):
+        precompute(features, dataset, settings)
+    assert not list(settings.cache_dir.glob("*.h5"))
+    done_before = len(calls) - 1
+    monkeypatch.setattr(engine.Forward, "features", run_model)
+    again = precompute(features, dataset, settings)
+    assert_same(again, whole)
+    batches_per_shard = settings.shard_rows // settings.batch_size
+    computed = open_cache(again).provenance["images_computed"]
+    assert computed <= 110 - (done_before // batches_per_shard) * settings.shard_rows + settings.shard_rows
+    assert not list(settings.cache_dir.glob("*.partial"))
+
+
+def test_a_damaged_shard_is_made_again(features, dataset, settings, monkeypatch, caplog):
+    from tfl.cache import PartialCache
+
+    write = PartialCache.write
+
+    def damage_first(self, role, start, rows):
+        write(self, role, start, rows)
+        shard = self._shard(role, start)
+        if (role, start) == ("train", 16) and not caplog.text:
+            shard.write_bytes(shard.read_bytes()[:-40])
+
+    monkeypatch.setattr(PartialCache, "write", damage_first)
+    path = precompute(features, dataset, settings)
+    assert "train-000000016.npz is damaged" in caplog.text
+    assert_same(path, precompute(features, dataset, replace(settings, cache_dir=settings.cache_dir / "whole")))
+
+
+def test_rows_of_another_cache_are_copied_by_id(features, dataset, settings, caplog):
+    caplog.set_level("INFO")
+    precompute(features, replace(dataset, train_split="train[:30]", test_split="test[:7]"), settings)
+    path = precompute(features, dataset, settings)
+    cache = open_cache(path)
+    assert cache.provenance["images_computed"] == 110 - 37
+    assert "holds are copied, not computed again" in caplog.text
+    alone = open_cache(precompute(features, dataset, replace(settings, cache_dir=settings.cache_dir / "alone")))
+    for role in ("train", "test"):
+        ours, expected = cache.read(role), alone.read(role)
+        np.testing.assert_allclose(ours.features, expected.features, rtol=1e-4, atol=1e-6)
+        np.testing.assert_array_equal(ours.ids, expected.ids)
+        np.testing.assert_array_equal(ours.labels, expected.labels)
+
+
+def test_rows_of_other_images_under_the_same_ids_are_not_copied(features, dataset, settings, tmp_path):
+    precompute(features, dataset, settings)
+    other = DatasetSpec(dataset=str(write_npz(tmp_path / "other" / "colours.npz", seed=9, train=70, test=40)))
+    cache = open_cache(precompute(features, other, settings))
+    assert cache.provenance["images_computed"] == 110
+
+
+@pytest.fixture(autouse=True)
+def _other_folder(tmp_path):
+    (tmp_path / "other").mkdir()
+
+
+def test_the_nearest_relative_is_named(features, dataset, settings, caplog):
+    caplog.set_level("INFO")
+    precompute(features, dataset, settings)
+    precompute(replace(features, image_size=16), dataset, settings)
+    assert "does not serve:\n  image_size: 12 on disk, 16 requested" in caplog.text
+
+
+def test_float16_that_overflows_names_the_image(features, dataset, settings, monkeypatch):
+    run_model = engine.Forward.features
+
+    def huge(self, images):
+        out = run_model(self, images).copy()
+        out[3, 1] = 70_000
+        return out
+
+    monkeypatch.setattr(engine.Forward, "features", huge)
+    with pytest.raises(CacheError, match="image 'train_00003' hold 70000.0, which float16 cannot store"):
+        precompute(replace(features, feature_dtype="float16"), dataset, settings)
+
+
+def test_nan_names_the_image(features, dataset, settings, monkeypatch):
+    monkeypatch.setattr(engine.Forward, "features", lambda self, images: np.full((len(images), 5), np.nan, np.float32))
+    with pytest.raises(CacheError, match="image 'train_00000' hold nan"):
+        precompute(features, dataset, settings)
+
+
+def test_float16_features_are_the_rounded_ones(features, dataset, settings):
+    wide = open_cache(precompute(features, dataset, settings)).read("test").features
+    narrow = open_cache(precompute(replace(features, feature_dtype="float16"), dataset, settings)).read("test").features
+    np.testing.assert_array_equal(narrow, wide.astype(np.float16))
+
+
+def test_progress_counts_every_image(features, dataset, settings):
+    seen = []
+    precompute(features, dataset, settings, lambda progress: seen.append((progress.finished, progress.total)))
+    assert seen[-1] == (110, 110)
+    assert [finished for finished, _ in seen] == sorted(finished for finished, _ in seen)
+
+
+def test_provenance_says_what_made_it(features, dataset, settings):
+    provenance = open_cache(precompute(features, dataset, settings)).provenance
+    assert provenance["engine"] == "tensorflow"
+    assert (provenance["batch_size"], provenance["shard_rows"]) == (8, 16)
+    assert provenance["typed"] == {"weights": "random", "dataset": str(Path(dataset.dataset))}
+    assert provenance["images_per_second"] > 0

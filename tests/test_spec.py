@@ -1,0 +1,86 @@
+from dataclasses import replace
+
+import pytest
+
+from tfl.errors import SpecError
+from tfl.spec import CacheSpec, DatasetSpec, FeatureSpec, Settings, differences
+
+FEATURES = FeatureSpec(weights="sha256:ab")
+SPEC = CacheSpec(FEATURES, DatasetSpec(version="3.0.2"))
+OTHER_VALUES = {
+    "backbone": "vgg16",
+    "weights": "sha256:cd",
+    "image_size": 160,
+    "resize_mode": "crop",
+    "interpolation": "bicubic",
+    "antialias": True,
+    "layers": ("conv4_block6_out", "last"),
+    "pooling": ("avg", "max"),
+    "compute_dtype": "bfloat16",
+    "feature_dtype": "float16",
+    "revision": 2,
+}
+
+
+def test_json_round_trip():
+    assert CacheSpec.from_json(SPEC.to_json()) == SPEC
+
+
+def test_fingerprint_is_that_of_format_1():
+    """Golden: a change of it orphans every cache in the world."""
+    assert SPEC.fingerprint == "dd20529726da77864253b92f65a15eabea6f92ea0c17da3738805bf717089047"
+    assert SPEC.file_name == f"cifar10-resnet50-224-{SPEC.fingerprint[:12]}.h5"
+
+
+@pytest.mark.parametrize("field", list(FeatureSpec.__dataclass_fields__))
+def test_every_feature_field_counts(field):
+    changed = replace(SPEC, features=replace(FEATURES, **{field: OTHER_VALUES[field]}))
+    assert changed.fingerprint != SPEC.fingerprint
+    (line,) = differences(SPEC, changed)
+    assert line.startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize("field", list(DatasetSpec.__dataclass_fields__))
+def test_every_dataset_field_counts(field):
+    changed = replace(SPEC, dataset=replace(SPEC.dataset, **{field: "other"}))
+    assert changed.fingerprint != SPEC.fingerprint
+    assert len(differences(SPEC, changed)) == 1
+
+
+def test_differences_show_both_values():
+    requested = replace(SPEC, features=replace(FEATURES, image_size=160))
+    assert differences(SPEC, requested) == ["image_size: 224 on disk, 160 requested"]
+    assert differences(SPEC, SPEC) == []
+
+
+def test_words_have_no_fingerprint():
+    with pytest.raises(SpecError, match="only a resolved spec"):
+        FeatureSpec().fingerprint  # noqa: B018
+    with pytest.raises(SpecError, match="only a resolved spec"):
+        CacheSpec(FEATURES, DatasetSpec()).fingerprint  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: FeatureSpec(image_size=0), "positive number of pixels, got 0"),
+        (lambda: FeatureSpec(image_size=224.0), "image_size is of type int, got 224.0"),
+        (lambda: FeatureSpec(antialias=1), "antialias is of type bool, got 1"),
+        (lambda: FeatureSpec(interpolation="area"), "one of nearest, bilinear, .*; got 'area'"),
+        (lambda: FeatureSpec(layers=()), "at least one layer"),
+        (lambda: FeatureSpec(pooling="avg"), "pooling is a tuple, got 'avg'"),
+        (lambda: DatasetSpec(train_split="", test_split=""), "no split was given"),
+        (lambda: Settings(batch_size=0), "at least 1, got 0"),
+        (lambda: CacheSpec.from_json("no json"), "expected as JSON, got 'no json'"),
+        (lambda: CacheSpec.from_json('{"features": {}}'), "has the fields"),
+        (lambda: FeatureSpec.from_json('["a"]'), r"has the fields .*got \['a'\]"),
+    ],
+)
+def test_wrong_values_are_refused(make, message):
+    with pytest.raises(SpecError, match=message):
+        make()
+
+
+def test_roles_keep_their_order():
+    spec = DatasetSpec(train_split="a", val_split="b", test_split="")
+    assert list(spec.roles.items()) == [("train", "a"), ("val", "b")]
