@@ -216,7 +216,8 @@ class PartialCache:
     def _read(self, role: Role, start: int) -> Rows:
         path = self._shard(role, start)
         try:
-            with np.load(path, allow_pickle=False) as arrays:  # zip members carry a CRC, checked on reading
+            # Zip members carry a CRC, checked on reading. (Given a path, numpy leaves a broken zip file open.)
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return Rows(*(arrays[name] for name in Rows._fields))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             path.unlink(missing_ok=True)

@@ -27,7 +27,7 @@ class NpzDataset:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 keys = archive.files
                 small = {key: archive[key] for key in keys if not key.endswith("_images")}
         except FileNotFoundError:

@@ -1,0 +1,153 @@
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from tfl import datasets, export, head, run
+from tfl.cache import open_cache
+from tfl.errors import DatasetError, ExportError
+from tfl.precompute import precompute
+from tfl.recipes import Reference
+from tfl.spec import DatasetSpec
+
+pytestmark = pytest.mark.usefixtures("tiny_backbone")
+RECIPE = Reference(epochs=5, learning_rate=0.1)
+
+
+@pytest.fixture
+def trained(features, dataset, settings, tmp_path):
+    return run.train(precompute(features, dataset, settings), RECIPE, runs_dir=tmp_path / "runs")
+
+
+@pytest.fixture
+def exported(trained, tmp_path):
+    export.export(trained, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def serve(folder, images):
+    outputs = tf.saved_model.load(str(folder)).signatures["serving_default"](images=tf.constant(images))
+    return {name: value.numpy() for name, value in outputs.items()}
+
+
+def test_served_answers_are_those_of_the_cache(trained, exported, dataset):
+    parity = json.loads((exported / "assets.extra" / "tfl.json").read_text())["parity"]
+    assert (parity["num_images"], parity["same_class"]) == (40, 1.0)
+    assert parity["error"] < 1e-4
+    cache = run.open_run(trained).open_cache()
+    with np.load(dataset.dataset) as arrays:
+        outputs = serve(exported, arrays["test_images"])
+    expected = head.logits_of(run.open_run(trained).load_head(), cache.read("test").features)
+    np.testing.assert_allclose(outputs["logits"], expected, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(outputs["probabilities"].sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(outputs["class_index"], expected.argmax(axis=1))
+    accuracy = np.mean(outputs["class_index"] == cache.read("test").labels)
+    assert accuracy == run.evaluate(trained)["accuracy"]
+
+
+@pytest.mark.parametrize("shape", [(0, 10, 9), (1, 1, 1), (2, 64, 48), (5, 10, 9)])
+def test_any_batch_and_any_size(exported, shape):
+    outputs = serve(exported, np.full((*shape, 3), 77, np.uint8))
+    assert {name: value.shape for name, value in outputs.items()} == {
+        "probabilities": (shape[0], 3),
+        "logits": (shape[0], 3),
+        "class_index": (shape[0],),
+    }
+
+
+def test_description_travels_with_the_model(exported, trained):
+    description = json.loads((exported / "assets.extra" / "tfl.json").read_text())
+    assert description["class_names"] == ["red", "green", "blue"]
+    assert description["fingerprint"] == run.open_run(trained).spec.fingerprint
+    assert description["metrics"]["test"] == run.evaluate(trained)
+
+
+def test_folder_dataset_of_differing_sizes(features, folder, settings, tmp_path):
+    trained = run.train(
+        precompute(features, DatasetSpec(dataset=str(folder)), settings), RECIPE, runs_dir=tmp_path / "runs"
+    )
+    parity = export.export(trained, tmp_path / "model")
+    assert (parity.num_images, parity.same_class) == (6, 1.0)
+
+
+def test_a_wrong_export_is_refused_and_leaves_nothing(trained, tmp_path, monkeypatch):
+    """The trap that the gate is for: BatchNorm served in training mode."""
+    save = export._save
+
+    def save_in_training_mode(built, model, folder):
+        network = built.network.layers[-1]
+        network.trainable = True
+        call = type(network).call
+        monkeypatch.setattr(type(network), "call", lambda self, *a, training=None, **k: call(self, *a, training=True, **k))
+        save(built, model, folder)
+
+    monkeypatch.setattr(export, "_save", save_in_training_mode)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with pytest.raises(ExportError, match=r"does not answer as the cache did on 40 test images: its logits differ by"):
+        export.export(trained, tmp_path / "model")
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_a_model_that_cannot_be_loaded_is_refused(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "_save", lambda built, model, folder: folder.mkdir())
+    with pytest.raises(ExportError, match="a fresh process could not run the exported model"):
+        export.export(trained, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_existing_folder_is_kept(trained, tmp_path):
+    (tmp_path / "model").mkdir()
+    with pytest.raises(ExportError, match="model exists already; choose another folder or remove it"):
+        export.export(trained, tmp_path / "model")
+
+
+def test_changed_dataset_is_refused(trained, dataset, tmp_path):
+    with np.load(dataset.dataset) as arrays:
+        changed = dict(arrays)
+    changed["test_images"][0] ^= 1
+    np.savez(dataset.dataset, **changed)
+    with pytest.raises(ExportError, match="is not the one that the features were made from\n  version: sha256:"):
+        export.export(trained, tmp_path / "model")
+
+
+def test_changed_weights_are_refused(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("tfl.backbone.RANDOM_WEIGHTS_SEED", 1)
+    with pytest.raises(ExportError, match="'random' are not those that the features were made with"):
+        export.export(trained, tmp_path / "model")
+
+
+def test_predict_from_the_artefact_alone(exported, tmp_path):
+    images = []
+    for name, colour in (("red", (200, 60, 60)), ("blue", (60, 60, 200))):
+        images.append(tmp_path / f"{name}.png")
+        Image.new("RGB", (31, 17), colour).save(images[-1])
+    predictions = export.predict(exported, images)
+    for path, prediction in zip(images, predictions, strict=True):
+        assert prediction["image"] == str(path)
+        assert list(prediction["probabilities"]) == ["red", "green", "blue"]
+        expected = serve(exported, datasets.read_image(path)[None])
+        assert prediction["class_index"] == expected["class_index"][0]
+        np.testing.assert_allclose(list(prediction["probabilities"].values()), expected["probabilities"][0])
+
+
+def test_predict_names_what_it_cannot_read(exported, tmp_path):
+    (tmp_path / "bad.png").write_text("hello")
+    with pytest.raises(DatasetError, match="bad.png is not an image"):
+        export.predict(exported, [tmp_path / "bad.png"])
+    with pytest.raises(ExportError, match="is not a model that `tfl export` made"):
+        export.predict(tmp_path, [])
+
+
+def test_export_needs_tensorflow(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras.backend.backend", lambda: "jax")
+    with pytest.raises(ExportError, match="needs KERAS_BACKEND=tensorflow, got jax"):
+        export.export(trained, tmp_path / "model")
+
+
+def test_moved_test_rows_are_noticed(trained, tmp_path, monkeypatch):
+    assert open_cache(run.open_run(trained).open_cache().path).read_ids("test")[0] == b"test_00000"
+    monkeypatch.setattr(datasets, "rows", lambda *a: iter([datasets.Example(np.zeros((9, 9, 3), np.uint8), 0, "x")] * 40))
+    with pytest.raises(ExportError, match="the first rows of .* are not those of the cache"):
+        export.export(trained, tmp_path / "model")

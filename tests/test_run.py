@@ -1,0 +1,115 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfl import run
+from tfl.cache import open_cache
+from tfl.errors import CacheError, RunError
+from tfl.precompute import precompute
+from tfl.recipes import Reference
+
+pytestmark = pytest.mark.usefixtures("tiny_backbone")
+
+
+@pytest.fixture
+def cache(features, dataset, settings):
+    return precompute(features, replace(dataset, val_split="train[60:]", train_split="train[:60]"), settings)
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return tmp_path / "runs"
+
+
+def test_a_run_folder_is_whole(cache, runs):
+    folder = run.train(cache, Reference(epochs=4, learning_rate=0.1), runs_dir=runs)
+    assert folder == runs / f"{cache.stem}-reference-1"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "confusion_matrix.png",
+        "head.keras",
+        "history.json",
+        "learning_curves.png",
+        "metrics.json",
+        "run.json",
+    ]
+    history = json.loads((folder / "history.json").read_text())
+    assert [epoch["epoch"] for epoch in history] == [1, 2, 3, 4]
+    assert set(history[0]) == {"epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds"}
+    description = json.loads((folder / "run.json").read_text())
+    assert description["settings"]["learning_rate"] == 0.1
+    assert description["fingerprint"] == open_cache(cache).spec.fingerprint
+    assert [path.name for path in runs.iterdir()] == [folder.name]
+    for picture in folder.glob("*.png"):
+        with Image.open(picture) as image:
+            assert image.width > 300
+
+
+def test_evaluate_repeats_what_training_measured(cache, runs):
+    folder = run.train(cache, Reference(epochs=10, learning_rate=0.1), runs_dir=runs)
+    metrics = run.evaluate(folder)
+    assert metrics == run.open_run(folder).metrics["test"]
+    rows = open_cache(cache).read("test")
+    kernel, bias = run.open_run(folder).load_head().get_weights()
+    predicted = (rows.features @ np.asarray(kernel) + np.asarray(bias)).argmax(axis=1)
+    assert metrics["accuracy"] == np.mean(predicted == rows.labels)
+    assert metrics["num_rows"] == 40
+
+
+def test_names_are_numbered_or_refused(cache, runs):
+    recipe = Reference(epochs=1)
+    first, second = (run.train(cache, recipe, runs_dir=runs) for _ in range(2))
+    assert (first.name[-2:], second.name[-2:]) == ("-1", "-2")
+    run.train(cache, recipe, name="mine", runs_dir=runs)
+    with pytest.raises(RunError, match="there is a run .*mine already; choose another --name or remove it"):
+        run.train(cache, recipe, name="mine", runs_dir=runs)
+
+
+def test_run_and_cache_can_move_together(cache, runs, tmp_path):
+    folder = run.train(cache, Reference(epochs=1), runs_dir=runs)
+    expected = run.evaluate(folder)
+    (tmp_path / "elsewhere").mkdir()
+    runs.rename(tmp_path / "elsewhere" / "runs")
+    cache.parent.rename(tmp_path / "elsewhere" / "cache")
+    assert run.evaluate(tmp_path / "elsewhere" / "runs" / folder.name) == expected
+
+
+def test_cache_that_is_gone_or_replaced(cache, runs, features, dataset, settings):
+    folder = run.train(cache, Reference(epochs=1), runs_dir=runs)
+    other = precompute(replace(features, image_size=16), dataset, settings)
+    cache.unlink()
+    with pytest.raises(RunError, match="which is gone; put it back, or precompute and train again"):
+        run.evaluate(folder)
+    other.rename(cache)
+    with pytest.raises(CacheError, match="image_size: 16 on disk, 12 requested"):
+        run.evaluate(folder)
+
+
+def test_failed_training_leaves_nothing(cache, runs):
+    with pytest.raises(RunError, match="the loss is"):
+        run.train(cache, Reference(learning_rate=1e38, epochs=4), runs_dir=runs)
+    assert list(runs.iterdir()) == []
+
+
+def test_no_training_rows(features, dataset, settings, runs):
+    cache = precompute(features, replace(dataset, train_split=""), settings)
+    with pytest.raises(CacheError, match="has no train rows"):
+        run.train(cache, runs_dir=runs)
+
+
+def test_no_test_rows(features, dataset, settings, runs):
+    cache = precompute(features, replace(dataset, test_split=""), settings)
+    folder = run.train(cache, Reference(epochs=1), runs_dir=runs)
+    assert run.open_run(folder).metrics == {}
+    with pytest.raises(CacheError, match="has no test rows; it has train. Precompute again with --test-split"):
+        run.evaluate(folder)
+
+
+def test_folders_that_are_no_runs(tmp_path):
+    with pytest.raises(RunError, match="is not a run folder: it has no run.json"):
+        run.open_run(tmp_path)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(RunError, match="is not JSON"):
+        run.open_run(tmp_path)
