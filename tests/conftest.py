@@ -24,6 +24,21 @@ hypothesis_settings.load_profile("tfl")
 REQUIRED = set(filter(None, os.environ.get("TFL_REQUIRE", "").split(",")))
 
 
+# The first lines of a program that finds no TensorFlow. (None in sys.modules would not do: Keras looks for the key.)
+WITHOUT_TENSORFLOW = """
+import sys
+from importlib.machinery import PathFinder
+
+class NoTensorFlow(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        absent = name.split(".")[0] in ("tensorflow", "tensorflow_datasets")
+        return None if absent else PathFinder.find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = NoTensorFlow
+"""
+
+
 def _has_real_assets() -> bool:
     import tensorflow_datasets as tfds
 

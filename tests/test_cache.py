@@ -151,7 +151,10 @@ def test_other_settings_do_not_go_on(tmp_path):
     with begin(tmp_path / "c.h5").held():
         pass
     other = begin(tmp_path / "c.h5", {**MAKING, "batch_size": 16})
-    with pytest.raises(CacheError, match="begun with other settings.*\n  batch_size: 8 in the folder, 16 now"), other.held():
+    with (
+        pytest.raises(CacheError, match="begun with other settings.*\n  batch_size: 8 in the folder, 16 now"),
+        other.held(),
+    ):
         pass
 
 

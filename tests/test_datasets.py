@@ -95,7 +95,9 @@ def test_npz_rows(dataset):
 def test_compressed_and_plain_npz_give_the_same(dataset, tmp_path):
     with np.load(dataset.dataset) as arrays:
         np.savez_compressed(tmp_path / "small.npz", **arrays)
-    plain, small = (datasets.open_dataset(DatasetSpec(dataset=p)) for p in (dataset.dataset, str(tmp_path / "small.npz")))
+    plain, small = (
+        datasets.open_dataset(DatasetSpec(dataset=p)) for p in (dataset.dataset, str(tmp_path / "small.npz"))
+    )
     assert plain.version == small.version
     for a, b in zip(plain.examples("train", 0, 70), small.examples("train", 0, 70), strict=True):
         np.testing.assert_array_equal(a.image, b.image)
@@ -138,7 +140,10 @@ IMAGES, LABELS = np.zeros((4, 8, 8, 3), np.uint8), np.arange(4)
     ("arrays", "message"),
     [
         ({"x": IMAGES}, "has no <split>_images array; it has x"),
-        ({"train_images": IMAGES.astype(np.float32), "train_labels": LABELS}, r"float32 .*expected uint8 \(n, h, w, 3\)"),
+        (
+            {"train_images": IMAGES.astype(np.float32), "train_labels": LABELS},
+            r"float32 .*expected uint8 \(n, h, w, 3\)",
+        ),
         ({"train_images": IMAGES[..., 0], "train_labels": LABELS}, r"uint8 \(4, 8, 8\); expected uint8"),
         ({"train_images": IMAGES}, "train_labels .* is missing; expected integers"),
         ({"train_images": IMAGES, "train_labels": LABELS[:3]}, r"int64 \(3,\); expected integers \(4,\)"),
@@ -214,7 +219,9 @@ def test_folder_with_one_class(folder):
 
 def test_test_classes_that_train_lacks(folder):
     (folder / "test" / "dog").rename(folder / "test" / "wolf")
-    with pytest.raises(DatasetError, match="split 'test' .* has classes that 'train' lacks: wolf; expected among cat, dog"):
+    with pytest.raises(
+        DatasetError, match="split 'test' .* has classes that 'train' lacks: wolf; expected among cat, dog"
+    ):
         opened(folder)
 
 
@@ -295,6 +302,18 @@ def test_decompression_bomb_is_refused_unread():
 def test_unknown_name_says_what_is_expected():
     with pytest.raises(DatasetError, match="'no_such_set' is no .npz file, no folder and no TensorFlow Datasets name"):
         datasets.open_dataset(DatasetSpec(dataset="no_such_set"))
+
+
+def test_tfds_set_without_ids_and_in_grey(tmp_path, monkeypatch):
+    """TFDS's own ids, and three channels."""
+    import tensorflow_datasets as tfds
+
+    monkeypatch.setattr(tfds, "builder", lambda name: tfds.testing.DummyMnist(data_dir=tmp_path))
+    source = datasets.open_dataset(DatasetSpec(dataset="dummy_mnist"))
+    examples = list(source.examples("train", 3, 5))
+    assert [example.id for example in examples] == [f"dummy_mnist-train.tfrecord-00000-of-00001__{i}" for i in (3, 4)]
+    assert [example.image.shape for example in examples] == [(28, 28, 3)] * 2
+    assert source.class_names == tuple("0123456789")
 
 
 @pytest.mark.real

@@ -1,10 +1,12 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from conftest import WITHOUT_TENSORFLOW
 
 from tfl import backbone, engine
 
@@ -52,7 +54,7 @@ def test_exact_float32_is_put_back():
 
 
 PRINT_FEATURES = """
-import sys; sys.path.insert(0, {tests!r}); sys.modules["tensorflow"] = None
+sys.path.insert(0, {tests!r})
 import keras, numpy as np, tiny
 from tfl import backbone, engine
 from tfl.spec import FeatureSpec
@@ -68,7 +70,9 @@ print(built.spec.weights)
 def test_other_backends_agree(built, backend, tmp_path):
     """In a process without TensorFlow: the same weights, and features within 1e-4."""
     pytest.importorskip(backend)
-    program = PRINT_FEATURES.format(tests=os.path.dirname(__file__), out=str(tmp_path / "features.npy"))  # noqa: PTH120
+    program = WITHOUT_TENSORFLOW + PRINT_FEATURES.format(
+        tests=str(Path(__file__).parent), out=str(tmp_path / "features.npy")
+    )
     environment = {**os.environ, "KERAS_BACKEND": backend}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -80,7 +80,9 @@ def test_a_wrong_export_is_refused_and_leaves_nothing(trained, tmp_path, monkeyp
         network = built.network.layers[-1]
         network.trainable = True
         call = type(network).call
-        monkeypatch.setattr(type(network), "call", lambda self, *a, training=None, **k: call(self, *a, training=True, **k))
+        monkeypatch.setattr(
+            type(network), "call", lambda self, *a, training=None, **k: call(self, *a, training=True, **k)
+        )
         save(built, model, folder)
 
     monkeypatch.setattr(export, "_save", save_in_training_mode)
@@ -148,6 +150,8 @@ def test_export_needs_tensorflow(trained, tmp_path, monkeypatch):
 
 def test_moved_test_rows_are_noticed(trained, tmp_path, monkeypatch):
     assert open_cache(run.open_run(trained).open_cache().path).read_ids("test")[0] == b"test_00000"
-    monkeypatch.setattr(datasets, "rows", lambda *a: iter([datasets.Example(np.zeros((9, 9, 3), np.uint8), 0, "x")] * 40))
+    monkeypatch.setattr(
+        datasets, "rows", lambda *a: iter([datasets.Example(np.zeros((9, 9, 3), np.uint8), 0, "x")] * 40)
+    )
     with pytest.raises(ExportError, match="the first rows of .* are not those of the cache"):
         export.export(trained, tmp_path / "model")

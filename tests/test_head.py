@@ -5,6 +5,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from conftest import WITHOUT_TENSORFLOW
 
 from tfl import head
 from tfl.errors import RunError, SpecError
@@ -81,7 +82,9 @@ def test_divergence_is_an_error_that_names_the_setting():
 
 def test_blocks_of_logits_are_the_whole():
     model, _ = head.fit(Reference(epochs=1), TRAIN, 3)
-    np.testing.assert_allclose(head.logits_of(model, FEATURES, 10), head.logits_of(model, FEATURES), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        head.logits_of(model, FEATURES, 10), head.logits_of(model, FEATURES), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_given_arrays_are_not_written_into():
@@ -98,7 +101,6 @@ def test_wrong_settings(changes):
 
 
 FIT = """
-import sys; sys.modules["tensorflow"] = None
 import numpy as np
 from tfl import head
 from tfl.recipes import Reference
@@ -112,7 +114,7 @@ np.savez({out!r}, *model.get_weights())
 def test_other_backends_train_the_same_head(backend, tmp_path):
     pytest.importorskip(backend)
     np.savez(tmp_path / "arrays.npz", features=FEATURES, labels=LABELS)
-    program = FIT.format(arrays=str(tmp_path / "arrays.npz"), out=str(tmp_path / "head.npz"))
+    program = WITHOUT_TENSORFLOW + FIT.format(arrays=str(tmp_path / "arrays.npz"), out=str(tmp_path / "head.npz"))
     environment = {**os.environ, "KERAS_BACKEND": backend}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

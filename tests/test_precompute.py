@@ -57,7 +57,7 @@ def test_a_finished_file_is_returned_and_not_touched(features, dataset, settings
     assert path.stat().st_mtime_ns == before.st_mtime_ns
 
 
-class Killed(Exception):
+class Killed(Exception):  # noqa: N818
     pass
 
 

@@ -188,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"tfl: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("\ntfl: interrupted; the same command goes on from the last finished shard", file=sys.stderr)
+        print("\ntfl: interrupted; give the same command again: features of finished shards are kept", file=sys.stderr)
         return 130
     return 0
 

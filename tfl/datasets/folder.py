@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from tfl.datasets.images import IMAGE_SUFFIXES, require_image, read_bytes, read_image
+from tfl.datasets.images import IMAGE_SUFFIXES, read_bytes, read_image, require_image
 from tfl.datasets.source import Example
 from tfl.errors import DatasetError
 from tfl.spec import DIGEST_PREFIX

@@ -1,0 +1,120 @@
+"""Commands as a user types them, each in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import WITHOUT_TENSORFLOW, write_npz
+
+ROOT = Path(__file__).parents[1]
+MAIN = "import sys; from tfl.cli import main; sys.exit(main())"
+SMALL = ["--backbone", "mobilenetv3small", "--weights", "random", "--image-size", "32", "--batch-size", "16"]
+
+
+def tfl(*arguments, cwd):
+    command = [sys.executable, "-c", MAIN, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def last_line(done):
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A working directory with a dataset, a cache and a run."""
+    folder = tmp_path_factory.mktemp("work")
+    write_npz(folder / "colours.npz", train=120, test=40)
+    made = tfl("precompute", "--dataset", "colours.npz", *SMALL, cwd=folder)
+    cache = last_line(made)
+    trained = tfl("train", cache, "--epochs", "5", "--learning-rate", "0.05", cwd=folder)
+    return {"folder": folder, "made": made, "cache": cache, "trained": trained, "run": last_line(trained)}
+
+
+def test_precompute_prints_the_path_and_no_chatter(work):
+    assert work["made"].stdout == work["cache"] + "\n"
+    assert Path(work["cache"]).parent == Path("cache")
+    assert work["made"].stderr == ""
+
+
+def test_train_prints_a_table_and_the_run(work):
+    lines = work["trained"].stdout.splitlines()
+    assert lines[0].split() == ["epoch", "loss", "accuracy", "seconds"]
+    assert [line.split()[0] for line in lines[1:6]] == ["1", "2", "3", "4", "5"]
+    assert work["run"].startswith("runs/colours-mobilenetv3small-32-")
+    assert work["trained"].stderr == ""
+
+
+def test_evaluate_as_json_and_as_table(work):
+    metrics = json.loads(tfl("evaluate", work["run"], "--json", cwd=work["folder"]).stdout)
+    assert 0 <= metrics["accuracy"] <= 1
+    table = tfl("evaluate", work["run"], cwd=work["folder"]).stdout
+    assert f"test accuracy {metrics['accuracy']:.2%} of 40 (95 % interval" in table
+    assert "green" in table
+
+
+def test_export_then_predict(work):
+    done = tfl("export", work["run"], "--out", "model", cwd=work["folder"])
+    assert last_line(done) == "model"
+    assert "checked in a fresh process on 40 images" in done.stdout
+    from PIL import Image
+
+    Image.new("RGB", (30, 20), "red").save(work["folder"] / "a.png")
+    lines = tfl("predict", "model", "a.png", "a.png", "--json", cwd=work["folder"]).stdout.splitlines()
+    assert [json.loads(line)["image"] for line in lines] == ["a.png", "a.png"]
+    assert "a.png\t" in tfl("predict", "model", "a.png", cwd=work["folder"]).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train", "none.h5"], 1, "tfl: there is no cache file none.h5"),
+        (["evaluate", "."], 1, "tfl: . is not a run folder"),
+        (["precompute", "--image-size", "-1"], 2, "positive number of pixels, got -1"),
+        (["precompute", "--dataset", "none.npz"], 1, "there is no file none.npz"),
+        (["precompute", "--dataset", "colours.npz", "--train-split", "train[1"], 2, "a split is NAME"),
+        (["precompute", "--interpolation", "area"], 2, "interpolation"),
+        (["train"], 2, "required"),
+        (["fly"], 2, "fly"),
+    ],
+)
+def test_errors_have_exit_codes_and_no_traceback(work, arguments, code, message):
+    done = tfl(*arguments, cwd=work["folder"])
+    assert done.returncode == code, done.stderr
+    assert message in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_script_is_its_command(work):
+    command = [sys.executable, str(ROOT / "scripts" / "precompute.py"), "--dataset", "colours.npz", *SMALL]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=work["folder"], capture_output=True, text=True, check=False, env=environment)
+    assert last_line(done) == work["cache"]
+    assert "already there" in done.stderr
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_precompute_and_train_without_tensorflow(work, backend):
+    pytest.importorskip(backend)
+    environment = {**os.environ, "KERAS_BACKEND": backend}
+
+    def run(*arguments):
+        command = [sys.executable, "-c", WITHOUT_TENSORFLOW + MAIN, *arguments]
+        done = subprocess.run(command, cwd=work["folder"], capture_output=True, text=True, check=False, env=environment)
+        return last_line(done)
+
+    cache = run("precompute", "--dataset", "colours.npz", *SMALL, "--cache-dir", f"{backend}-cache")
+    assert Path(cache).name == Path(work["cache"]).name  # the same fingerprint
+    assert run("train", cache, "--epochs", "2").startswith("runs/")
+
+
+def test_help_names_every_command(work):
+    from tfl.cli import COMMANDS
+
+    done = tfl("--help", cwd=work["folder"])
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in COMMANDS)

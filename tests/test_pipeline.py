@@ -1,0 +1,98 @@
+"""The whole way on real CIFAR-10 with the real ImageNet weights."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from tfl import datasets, run
+from tfl.backbone import build
+from tfl.cache import open_cache
+from tfl.export import export, predict
+from tfl.precompute import precompute
+from tfl.recipes import Reference
+from tfl.spec import DatasetSpec, FeatureSpec, Settings
+
+pytestmark = pytest.mark.real
+DATASET = DatasetSpec(train_split="train[:200]", test_split="test[:200]")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("pipeline")
+
+
+@pytest.fixture(scope="module")
+def settings(folder):
+    return Settings(cache_dir=folder / "cache")
+
+
+@pytest.fixture(scope="module")
+def cache_path(settings):
+    """200 and 200 images at 128 pixels."""
+    return precompute(FeatureSpec(image_size=128), DATASET, settings)
+
+
+@pytest.fixture(scope="module")
+def trained(cache_path, folder):
+    return run.train(cache_path, Reference(), runs_dir=folder / "runs")
+
+
+def test_features_agree_with_an_independent_extraction(cache_path, tmp_path):
+    """Other code, the same weights: Keras' own pooled ResNet50 on images that TensorFlow resized."""
+    weights = build(FeatureSpec(image_size=128)).model
+    theirs = keras.applications.ResNet50(include_top=False, weights=None, pooling="avg", input_shape=(128, 128, 3))
+    theirs.set_weights(weights.get_weights())
+    images = [example["image"] for example in tfds.as_numpy(tfds.load("cifar10", split="test[:200]"))]
+    resized = tf.image.resize(np.stack(images), (128, 128)).numpy()
+    expected = theirs.predict(keras.applications.resnet50.preprocess_input(resized.copy()), verbose=0)
+    found = open_cache(cache_path).read("test").features
+    assert np.linalg.norm(found - expected) / np.linalg.norm(expected) < 2e-3
+    assert np.abs(found - expected).max() / np.abs(expected).max() < 2e-3
+
+
+def test_an_npz_of_the_dataset_has_the_same_fingerprint(cache_path, settings, tmp_path):
+    datasets.write_npz(datasets.open_dataset(DATASET), tmp_path / "cifar10.npz")
+    spec = DatasetSpec(str(tmp_path / "cifar10.npz"), DATASET.train_split, "", DATASET.test_split)
+    assert datasets.resolve(spec, datasets.open_dataset(spec)) == open_cache(cache_path).spec.dataset
+    assert precompute(FeatureSpec(image_size=128), spec, settings) == cache_path
+
+
+def test_transfer_works(trained):
+    """200 images are enough to be far from chance, 10 %."""
+    metrics = run.evaluate(trained)
+    assert metrics["accuracy_interval_95"][0] > 0.5
+
+
+def test_exported_accuracy_on_raw_images_is_evaluates(trained, folder):
+    parity = export(trained, folder / "model")
+    assert parity.error < 1e-3
+    assert parity.same_class == 1.0
+    serve = tf.saved_model.load(str(folder / "model")).signatures["serving_default"]
+    examples = list(tfds.as_numpy(tfds.load("cifar10", split="test[:200]")))
+    found = np.concatenate(
+        [
+            serve(images=tf.constant(np.stack([e["image"] for e in examples[i : i + 50]])))["class_index"].numpy()
+            for i in range(0, 200, 50)
+        ]
+    )
+    assert np.mean(found == [e["label"] for e in examples]) == run.evaluate(trained)["accuracy"]
+    description = json.loads((folder / "model" / "assets.extra" / "tfl.json").read_text())
+    assert description["class_names"] == list(open_cache(run.open_run(trained).open_cache().path).class_names)
+
+
+def test_predict_on_an_image_file(trained, folder, tmp_path):
+    from PIL import Image
+
+    if not (folder / "model").exists():
+        export(trained, folder / "model")
+    (example,) = datasets.rows(datasets.open_dataset(DATASET), "test[0:1]", 0, 1)
+    Image.fromarray(example.image).save(tmp_path / "image.png")
+    (prediction,) = predict(folder / "model", [tmp_path / "image.png"])
+    cache = open_cache(run.open_run(trained).open_cache().path)
+    kernel, bias = (np.asarray(w) for w in run.open_run(trained).load_head().get_weights())
+    expected = (cache.read("test").features[:1] @ kernel + bias).argmax()
+    assert prediction["class_index"] == expected
