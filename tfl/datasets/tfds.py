@@ -28,17 +28,20 @@ class TfdsDataset:
         self._image_key, self._label_key = self._keys()
 
     def _keys(self) -> tuple[str, str]:
+        """The supervised keys where they are an image and a label, else the only image and the only label."""
         import tensorflow_datasets as tfds
 
-        features, keys = self._builder.info.features, self._builder.info.supervised_keys
-        if (
-            not keys
-            or len(keys) != 2
-            or not isinstance(features[keys[0]], tfds.features.Image)
-            or not isinstance(features[keys[1]], tfds.features.ClassLabel)
-        ):
-            raise DatasetError(f"{self.name} is not an image classification dataset: its supervised keys are {keys}")
-        return str(keys[0]), str(keys[1])
+        features, keys = self._builder.info.features, list(self._builder.info.supervised_keys or [])
+        kinds = (tfds.features.Image, tfds.features.ClassLabel)
+        image, label = ([key for key in features if type(features[key]) is kind] for kind in kinds)
+        if len(keys) == 2 and keys[0] in image and keys[1] in label:
+            return str(keys[0]), str(keys[1])
+        if len(image) == len(label) == 1:
+            return image[0], label[0]
+        raise DatasetError(
+            f"{self.name} is not an image classification dataset: its images are {image}, its class labels {label}; "
+            "expected one of each"
+        )
 
     @property
     def class_names(self) -> tuple[str, ...]:
