@@ -17,7 +17,7 @@ from keras import ops
 from tfl.backbone import Backbone
 from tfl.errors import TflError
 
-Compiled = Callable[[np.ndarray], np.ndarray]
+Compiled = Callable[[Any], Any]
 
 
 class Forward:
@@ -28,9 +28,11 @@ class Forward:
     """
 
     def __init__(self, backbone: Backbone, batch_size: int) -> None:
-        self._backbone = backbone
+        size = backbone.spec.image_size
         self._batch_size = batch_size
-        self._compiled: dict[str, Compiled] = {}
+        with exact_float32():
+            self._resize = compile_model(backbone.resize, (None, None, None, 3))
+            self._network = compile_model(backbone.network, (batch_size, size, size, 3))
         self.description = {
             "engine": keras.backend.backend(),
             "versions": versions(),
@@ -42,30 +44,20 @@ class Forward:
     def features(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Float32 `(n, d)` features of `n <= batch_size` uint8 images `(h, w, 3)`.
 
-        Images of one size are resized on the device; of differing sizes one by one, by the same function. A short
-        batch is padded with copies of its first image, so that every batch runs the same computation.
+        Images of one size are resized together, of differing sizes one by one, by the same function on the device.
+        A short batch is padded with copies of its first image, so that every batch runs the same computation.
         """
         padded = [*images, *[images[0]] * (self._batch_size - len(images))]
-        if len({image.shape for image in images}) == 1:
-            features = self._run("model", self._backbone.model, np.stack(padded))
-        else:
-            pixels = [self._run("resize", self._backbone.resize, image[None])[0] for image in images]
-            padding = [pixels[0]] * (self._batch_size - len(pixels))
-            features = self._run("network", self._backbone.network, np.stack([*pixels, *padding]))
-        return features[: len(images)]
-
-    def _run(self, name: str, model: keras.Model, batch: np.ndarray) -> np.ndarray:
-        key = f"{name} {batch.shape}" if name != "resize" else name
-        if key not in self._compiled:
-            shape = (None, None, None, 3) if name == "resize" else batch.shape
-            with exact_float32():
-                self._compiled[key] = compile_model(model, shape)
+        is_uniform = len({image.shape for image in images}) == 1
+        batches = [np.stack(padded)] if is_uniform else [image[None] for image in padded]
         with exact_float32():
-            return self._compiled[key](batch)
+            resized = [self._resize(batch) for batch in batches]
+            pixels = resized[0] if is_uniform else ops.concatenate(resized)  # (batch_size, size, size, 3)
+            return np.asarray(ops.convert_to_numpy(self._network(pixels))[: len(images)])
 
 
 def compile_model(model: keras.Model, shape: tuple[int | None, ...]) -> Compiled:
-    """A function from a numpy batch of this shape to a numpy batch, on the Keras backend in use."""
+    """The model's forward pass on batches of this shape, fast on the Keras backend in use; tensors stay on it."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         return _tensorflow(model, shape)
@@ -88,24 +80,24 @@ def _tensorflow(model: keras.Model, shape: tuple[int | None, ...]) -> Compiled:
     frozen = convert_variables_to_constants_v2(
         forward.get_concrete_function(tf.TensorSpec(shape, model.inputs[0].dtype))
     )
-    return lambda batch: np.asarray(frozen(tf.constant(batch))[0].numpy())
+    return lambda batch: frozen(tf.convert_to_tensor(batch))[0]
 
 
 def _jax(model: keras.Model) -> Compiled:
     import jax
 
-    trainable = [v.value for v in model.trainable_variables]
-    frozen = [v.value for v in model.non_trainable_variables]
+    trainable = [variable.value for variable in model.trainable_variables]
+    frozen = [variable.value for variable in model.non_trainable_variables]
     forward = jax.jit(lambda t, f, batch: model.stateless_call(t, f, batch, training=False)[0])
-    return lambda batch: np.asarray(forward(trainable, frozen, batch))
+    return lambda batch: forward(trainable, frozen, batch)
 
 
 def _torch(model: keras.Model) -> Compiled:
     import torch
 
-    def forward(batch: np.ndarray) -> np.ndarray:
+    def forward(batch: Any) -> Any:
         with torch.inference_mode():
-            return ops.convert_to_numpy(model(ops.convert_to_tensor(batch), training=False))  # type: ignore[no-any-return]
+            return model(ops.convert_to_tensor(batch), training=False)
 
     return forward
 
