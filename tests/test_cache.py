@@ -141,7 +141,7 @@ def test_repeated_id_is_an_error(tmp_path):
     with partial.held():
         partial.write("train", 0, rows("train", 0, 3))
         partial.write("test", 0, rows("train", 2, 4))
-        with pytest.raises(CacheError, match="the id 'train_2' stands in train and again in test"):
+        with pytest.raises(CacheError, match="the id 'train_2' stands in two rows; ids are unique"):
             partial.finish({"train": 3, "test": 2}, 4, {})
 
 

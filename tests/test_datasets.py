@@ -151,6 +151,14 @@ IMAGES, LABELS = np.zeros((4, 8, 8, 3), np.uint8), np.arange(4)
             {"train_images": IMAGES, "train_labels": LABELS, "class_names": np.array(["a", "b"])},
             "range from 0 to 3; expected 0 to 1, the classes being a, b",
         ),
+        (
+            {"train_images": IMAGES, "train_labels": LABELS, "train_ids": np.array(["a", "b", "b", "c"])},
+            "has 4 ids, of which 3 differ; every image needs its own",
+        ),
+        (
+            {"train_images": IMAGES, "train_labels": LABELS, "train_ids": LABELS},
+            r"train_ids of .* is int64 \(4,\); expected text \(4,\)",
+        ),
     ],
 )
 def test_npz_of_another_layout_is_refused(tmp_path, arrays, message):

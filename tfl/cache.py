@@ -230,7 +230,6 @@ class PartialCache:
           DamagedShardError: a shard is not what was written; it has been removed.
           CacheError: an id stands in two rows.
         """
-        self._require_unique_ids(num_rows, shard_rows)
         merged = self.folder / "merged.h5"
         with h5py.File(merged, "w", libver=(HDF5_VERSION, HDF5_VERSION)) as file:
             file.attrs["format"] = FORMAT
@@ -238,8 +237,10 @@ class PartialCache:
             file.attrs["fingerprint"] = self._spec.fingerprint
             file.attrs["class_names"] = json.dumps(self._class_names)
             file.attrs["provenance"] = json.dumps(provenance)
+            seen: set[bytes] = set()
             for role, count in num_rows.items():
-                self._merge(file.create_group(role), role, count, shard_rows)
+                shards = (self._read(role, start) for start in range(0, count, shard_rows))
+                _merge(file.create_group(role), count, shards, seen)
         with merged.open("rb+") as raw:
             os.fsync(raw.fileno())
         merged.replace(self.path)
@@ -247,30 +248,30 @@ class PartialCache:
         shutil.rmtree(self.folder)
         return self.path
 
-    def _merge(self, group: h5py.Group, role: Role, count: int, shard_rows: int) -> None:
-        first = self._read(role, 0)
-        dtypes = [first.features.dtype, first.labels.dtype, self._ids_dtype(role, count, shard_rows)]
-        shapes = [(count, first.features.shape[1]), (count,), (count,)]
-        for name, shape, dtype in zip(Rows._fields, shapes, dtypes, strict=True):
-            row_bytes = dtype.itemsize * int(np.prod(shape[1:]))
-            chunk = (max(1, min(count, CHUNK_BYTES // row_bytes)), *shape[1:])
-            group.create_dataset(name, shape, dtype, chunks=chunk, fletcher32=True)
-        for start in range(0, count, shard_rows):
-            for name, values in self._read(role, start)._asdict().items():
-                group[name][start : start + len(values)] = values
 
-    def _ids_dtype(self, role: Role, count: int, shard_rows: int) -> np.dtype[Any]:
-        widths = [self._read(role, start).ids.dtype.itemsize for start in range(0, count, shard_rows)]
-        return np.dtype(f"S{max(widths)}")
+def _merge(group: h5py.Group, count: int, shards: Iterator[Rows], seen: set[bytes]) -> None:
+    """Write one role, shard by shard; ids are few bytes and are gathered for their common width."""
+    ids: list[bytes] = []
+    for shard in shards:
+        if not ids:
+            _create(group, "features", (count, shard.features.shape[1]), shard.features.dtype)
+            _create(group, "labels", (count,), shard.labels.dtype)
+        rows = slice(len(ids), len(ids) + len(shard.ids))
+        group["features"][rows] = shard.features
+        group["labels"][rows] = shard.labels
+        for id_ in shard.ids.tolist():
+            if id_ in seen:
+                raise CacheError(f"the id {id_.decode()!r} stands in two rows; ids are unique over all roles")
+            seen.add(id_)
+            ids.append(id_)
+    values = np.asarray(ids)
+    _create(group, "ids", values.shape, values.dtype)[:] = values
 
-    def _require_unique_ids(self, num_rows: dict[Role, int], shard_rows: int) -> None:
-        seen: dict[bytes, Role] = {}
-        for role, count in num_rows.items():
-            for start in range(0, count, shard_rows):
-                for id_ in self._read(role, start).ids.tolist():
-                    if id_ in seen:
-                        raise CacheError(f"the id {id_.decode()!r} stands in {seen[id_]} and again in {role}")
-                    seen[id_] = role
+
+def _create(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> h5py.Dataset:
+    row_bytes = dtype.itemsize * int(np.prod(shape[1:]))
+    chunk = (max(1, min(shape[0], CHUNK_BYTES // row_bytes)), *shape[1:])
+    return group.create_dataset(name, shape, dtype, chunks=chunk, fletcher32=True)
 
 
 def _write_whole(path: Path, content: bytes) -> None:

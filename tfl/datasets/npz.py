@@ -38,6 +38,9 @@ class NpzDataset:
         self._splits = [key.removesuffix("_images") for key in keys if key.endswith("_images")]
         for split in self._splits:
             self._check(split)
+        ids = [_text(id_) for split in self._splits for id_ in self._arrays.get(f"{split}_ids", ())]
+        if len(set(ids)) < len(ids):
+            raise DatasetError(f"{path} has {len(ids)} ids, of which {len(set(ids))} differ; every image needs its own")
         if not self._splits:
             raise DatasetError(f"{path} has no <split>_images array; it has {', '.join(keys) or 'nothing'}")
         self.name, self.version = self._identify()
@@ -51,6 +54,9 @@ class NpzDataset:
         if labels is None or labels.shape != (len(images),) or labels.dtype.kind not in "iu":
             received = "missing" if labels is None else f"{labels.dtype} {labels.shape}"
             raise DatasetError(f"{split}_labels of {self.path} is {received}; expected integers ({len(images)},)")
+        ids = self._arrays.get(f"{split}_ids")
+        if ids is not None and (ids.shape != labels.shape or ids.dtype.kind not in "SU"):
+            raise DatasetError(f"{split}_ids of {self.path} is {ids.dtype} {ids.shape}; expected text ({len(labels)},)")
         if len(labels) and (labels.min() < 0 or labels.max() >= len(self.class_names)):
             raise DatasetError(
                 f"{split}_labels of {self.path} range from {labels.min()} to {labels.max()}; "
