@@ -121,9 +121,10 @@ def train(
         _write_json(partial / "metrics.json", {r: m.to_dict(cache.class_names) for r, m in metrics.items()})
         report.learning_curves(history, folder.name, partial / "learning_curves.png")
         if "test" in metrics:
-            low, high = metrics["test"].interval
-            title = f"{metrics['test'].accuracy:.2%} of {metrics['test'].num_rows} ({low:.2%} to {high:.2%})"
-            report.confusion_matrix(metrics["test"], cache.class_names, title, partial / "confusion_matrix.png")
+            test = metrics["test"]
+            low, high = test.interval
+            title = f"test accuracy {test.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}, n = {test.num_rows:,})"
+            report.confusion_matrix(test, cache.class_names, title, partial / "confusion_matrix.png")
         partial.rename(folder)
     return folder
 
