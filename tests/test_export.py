@@ -1,4 +1,6 @@
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,6 +114,25 @@ def test_changed_dataset_is_refused(trained, dataset, tmp_path):
     np.savez(dataset.dataset, **changed)
     with pytest.raises(ExportError, match="is not the one that the features were made from\n  version: sha256:"):
         export.export(trained, tmp_path / "model")
+
+
+def test_moved_dataset_can_be_given(trained, dataset, tmp_path):
+    (tmp_path / "moved").mkdir()
+    Path(dataset.dataset).rename(tmp_path / "moved" / "colours.npz")
+    with pytest.raises(DatasetError, match="there is no file .*colours.npz"):
+        export.export(trained, tmp_path / "model")
+    assert export.export(trained, tmp_path / "model", dataset=str(tmp_path / "moved" / "colours.npz")).same_class == 1
+
+
+@pytest.mark.parametrize(
+    ("compute", "stored", "tolerance"), [("bfloat16", "float32", 1e-1), ("float32", "float16", 5e-3)]
+)
+def test_low_precision_is_held_to_its_own_tolerance(features, dataset, settings, tmp_path, compute, stored, tolerance):
+    spec = replace(features, compute_dtype=compute, feature_dtype=stored, resize_mode="crop", interpolation="bicubic")
+    trained = run.train(precompute(spec, dataset, settings), RECIPE, runs_dir=tmp_path / "runs")
+    parity = export.export(trained, tmp_path / "model")
+    assert parity.tolerance == tolerance
+    assert parity.error < tolerance
 
 
 def test_changed_weights_are_refused(trained, tmp_path, monkeypatch):

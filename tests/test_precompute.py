@@ -8,7 +8,7 @@ from conftest import write_npz
 
 from tfl import backbone, datasets, engine
 from tfl.cache import open_cache
-from tfl.errors import CacheError
+from tfl.errors import BackboneError, CacheError, DatasetError
 from tfl.precompute import precompute
 from tfl.spec import DatasetSpec
 
@@ -77,13 +77,14 @@ def test_a_killed_run_goes_on_to_the_same_bytes(features, dataset, settings, mon
     with pytest.raises(Killed):
         precompute(features, dataset, settings)
     assert not list(settings.cache_dir.glob("*.h5"))
-    done_before = len(calls) - 1
-    monkeypatch.setattr(engine.Forward, "features", run_model)
+    finished = len(list(settings.cache_dir.glob("*.partial/*-*.npz")))
+    calls.clear()
+    monkeypatch.setattr(engine.Forward, "features", lambda self, images: calls.append(1) or run_model(self, images))
     again = precompute(features, dataset, settings)
+    assert len(calls) == 14 - (0, 0, 2, 4, 13)[(0, 1, 2, 5, 13).index(batches)]  # nothing finished is run again
     assert_same(again, whole)
-    batches_per_shard = settings.shard_rows // settings.batch_size
-    computed = open_cache(again).provenance["images_computed"]
-    assert computed <= 110 - (done_before // batches_per_shard) * settings.shard_rows + settings.shard_rows
+    assert finished == (0, 0, 1, 2, 7)[(0, 1, 2, 5, 13).index(batches)]  # shards of two batches; train's last of one
+    assert open_cache(again).provenance["images_computed"] == 110  # of both processes together
     assert not list(settings.cache_dir.glob("*.partial"))
 
 
@@ -92,8 +93,8 @@ def test_a_damaged_shard_is_made_again(features, dataset, settings, monkeypatch,
 
     write = PartialCache.write
 
-    def damage_first(self, role, start, rows):
-        write(self, role, start, rows)
+    def damage_first(self, role, start, rows, cost):
+        write(self, role, start, rows, cost)
         shard = self._shard(role, start)
         if (role, start) == ("train", 16) and not caplog.text:
             shard.write_bytes(shard.read_bytes()[:-40])
@@ -124,6 +125,40 @@ def test_rows_of_other_images_under_the_same_ids_are_not_copied(features, datase
     other = DatasetSpec(dataset=str(write_npz(tmp_path / "other" / "colours.npz", seed=9, train=70, test=40)))
     cache = open_cache(precompute(features, other, settings))
     assert cache.provenance["images_computed"] == 110
+
+
+class Twin(datasets.NpzDataset):
+    """A dataset with a version number, as TFDS has, and ids that another one of the same number has as well."""
+
+    version = "3.0.2"
+
+    def _identify(self):
+        return self.path.stem, "3.0.2"
+
+
+def test_rows_of_another_dataset_of_the_same_version_are_not_copied(features, settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "open_dataset", lambda spec: Twin(Path(spec.dataset)))
+    for seed, name in enumerate(("cifar10", "cifar100")):
+        path = write_npz(tmp_path / f"{name}.npz", seed, train=70, test=40)
+        cache = open_cache(precompute(features, DatasetSpec(dataset=str(path)), settings))
+        assert cache.provenance["images_computed"] == 110
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [("label", -1, "has label -1; expected 0 to 2"), ("id", "x", "'x' stands in two rows")],
+)
+def test_odd_rows_are_named_before_they_are_computed(features, dataset, settings, monkeypatch, field, value, message):
+    read = datasets.rows
+    monkeypatch.setattr(datasets, "rows", lambda *a: (example._replace(**{field: value}) for example in read(*a)))
+    with pytest.raises(DatasetError, match=message):
+        precompute(features, dataset, settings)
+
+
+def test_a_misspelt_backbone_costs_no_download(features, settings, monkeypatch):
+    monkeypatch.setattr(datasets, "open_dataset", lambda spec: pytest.fail("opened"))
+    with pytest.raises(BackboneError, match="there is no backbone 'resnet5O'"):
+        precompute(replace(features, backbone="resnet5O"), DatasetSpec(), settings)
 
 
 @pytest.fixture(autouse=True)

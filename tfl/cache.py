@@ -43,6 +43,13 @@ class Rows(NamedTuple):
     ids: np.ndarray
 
 
+class Cost(NamedTuple):
+    """What a shard took: wall seconds, and images that went through the backbone (the others were copied)."""
+
+    seconds: float
+    images_computed: int
+
+
 @dataclass(frozen=True)
 class Cache:
     """A finished cache file; arrays are read on demand.
@@ -207,18 +214,19 @@ class PartialCache:
         """Whether the shard that begins at this row is finished; it is not read."""
         return self._shard(role, start).exists()
 
-    def write(self, role: Role, start: int, rows: Rows) -> None:
+    def write(self, role: Role, start: int, rows: Rows, cost: Cost) -> None:
         """Leave a finished shard: built in memory, written in one piece, flushed to disk, renamed."""
         buffer = io.BytesIO()
-        np.savez(buffer, **rows._asdict())
+        np.savez(buffer, **rows._asdict(), cost=np.asarray(cost, np.float64))
         _write_whole(self._shard(role, start), buffer.getvalue())
 
-    def _read(self, role: Role, start: int) -> Rows:
+    def _read(self, role: Role, start: int) -> tuple[Rows, Cost]:
         path = self._shard(role, start)
         try:
             # Zip members carry a CRC, checked on reading. (Given a path, numpy leaves a broken zip file open.)
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return Rows(*(arrays[name] for name in Rows._fields))
+                seconds, images_computed = arrays["cost"].tolist()
+                return Rows(*(arrays[name] for name in Rows._fields)), Cost(seconds, int(images_computed))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             path.unlink(missing_ok=True)
             raise DamagedShardError(f"shard {path} is damaged ({error}); it is made again") from error
@@ -236,11 +244,12 @@ class PartialCache:
             file.attrs["spec"] = self._spec.to_json()
             file.attrs["fingerprint"] = self._spec.fingerprint
             file.attrs["class_names"] = json.dumps(self._class_names)
-            file.attrs["provenance"] = json.dumps(provenance)
             seen: set[bytes] = set()
+            costs: list[Cost] = []
             for role, count in num_rows.items():
                 shards = (self._read(role, start) for start in range(0, count, shard_rows))
-                _merge(file.create_group(role), count, shards, seen)
+                _merge(file.create_group(role), count, shards, seen, costs)
+            file.attrs["provenance"] = json.dumps({**provenance, **_summed(costs)})
         with merged.open("rb+") as raw:
             os.fsync(raw.fileno())
         merged.replace(self.path)
@@ -249,10 +258,13 @@ class PartialCache:
         return self.path
 
 
-def _merge(group: h5py.Group, count: int, shards: Iterator[Rows], seen: set[bytes]) -> None:
+def _merge(
+    group: h5py.Group, count: int, shards: Iterator[tuple[Rows, Cost]], seen: set[bytes], costs: list[Cost]
+) -> None:
     """Write one role, shard by shard; ids are few bytes and are gathered for their common width."""
     ids: list[bytes] = []
-    for shard in shards:
+    for shard, cost in shards:
+        costs.append(cost)
         if not ids:
             _create(group, "features", (count, shard.features.shape[1]), shard.features.dtype)
             _create(group, "labels", (count,), shard.labels.dtype)
@@ -266,6 +278,13 @@ def _merge(group: h5py.Group, count: int, shards: Iterator[Rows], seen: set[byte
             ids.append(id_)
     values = np.asarray(ids)
     _create(group, "ids", values.shape, values.dtype)[:] = values
+
+
+def _summed(costs: list[Cost]) -> dict[str, Any]:
+    """Over all the processes that took part."""
+    seconds, computed = sum(cost.seconds for cost in costs), sum(cost.images_computed for cost in costs)
+    rate = round(computed / seconds, 2) if seconds else 0.0
+    return {"seconds": round(seconds, 3), "images_computed": computed, "images_per_second": rate}
 
 
 def _create(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> h5py.Dataset:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from tfl.errors import TflError
+from tfl.errors import SpecError, TflError
 from tfl.recipes import Reference
 from tfl.spec import DatasetSpec, FeatureSpec, Settings
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tfl.precompute import Progress
 
 SECONDS_BETWEEN_LINES = 30.0  # of progress, where stderr is no terminal
-FULL_JOB = "tfl precompute && tfl train cache/FILE.h5 && tfl export runs/NAME --out saved_model"
+FULL_JOB = 'tfl export "$(tfl train "$(tfl precompute)" | tail -1)" --out saved_model'
 
 
 def quickstart(settings: Settings = Settings(), runs_dir: Path = Path("runs")) -> None:  # noqa: B008 -- frozen
@@ -62,8 +62,11 @@ def fetch(names: Positional[tuple[str, ...]] = ("cifar10", "resnet50"), npz: Pat
     from tfl.backbone import architectures
     from tfl.fetch import fetch
 
+    sets = [name for name in names if name.lower() not in architectures()]
+    if npz is not None and len(sets) != 1:
+        raise SpecError(f"--npz writes one dataset, got {len(sets)}: {' '.join(sets) or 'none'}")
     for name in names:
-        print(fetch(name, None if name.lower() in architectures() else npz))
+        print(fetch(name, npz if name in sets else None))
 
 
 def precompute(
@@ -122,17 +125,19 @@ def evaluate(run: Positional[Path], as_json: Annotated[bool, arg(name="json")] =
         _print_metrics(metrics)
 
 
-def export(run: Positional[Path], out: Path) -> None:
+def export(run: Positional[Path], out: Path, dataset: str = "", weights: str = "") -> None:
     """Write a SavedModel, raw images to probabilities, proven in a fresh process; its folder is the last line.
 
     Args:
       run: The folder that `tfl train` left.
       out: The folder to make.
+      dataset: Where the cache's dataset is now, if it has moved.
+      weights: Where the backbone's weights are now, if they have moved.
     """
     _start_keras()
     from tfl.export import export
 
-    parity = export(run, out)
+    parity = export(run, out, dataset, weights)
     print("SavedModel", _parity_words(parity))
     print(out)
 
@@ -173,7 +178,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-      0 done, 1 the data or the machine said no, 2 wrong usage, 130 interrupted.
+      0 done, 1 the data or the machine said no, 2 wrong values, 130 interrupted.
+
+    Raises:
+      SystemExit: with code 2, arguments that cannot be parsed; with code 0, after `--help`.
     """
     _log_to_stderr()
     try:
@@ -187,6 +195,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TflError as error:
         print(f"tfl: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"tfl: the operating system refused: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\ntfl: interrupted; give the same command again: features of finished shards are kept", file=sys.stderr)
         return 130

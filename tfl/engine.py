@@ -37,7 +37,7 @@ class Forward:
             "engine": keras.backend.backend(),
             "versions": versions(),
             "device": device(),
-            "threads": os.cpu_count(),
+            "threads": threads(),
             "batch_size": batch_size,
         }
 
@@ -153,6 +153,16 @@ def versions() -> dict[str, str]:
     packages = ["keras", backend, "numpy", *(["jaxlib"] if backend == "jax" else [])]
     found = {name: importlib.metadata.version(name) for name in packages}
     return {"python": platform.python_version(), **found}
+
+
+def threads() -> int:
+    """Processors that this process may use, or TensorFlow's own setting where there is one."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if chosen := tf.config.threading.get_intra_op_parallelism_threads():
+            return int(chosen)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def device() -> str:

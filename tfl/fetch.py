@@ -26,6 +26,8 @@ def fetch(name: str, npz: Path | None = None) -> str:
             raise SpecError(f"--npz is for a dataset; {name} is a backbone")
         built = backbone.build(FeatureSpec(backbone=name))
         return f"{built.spec.backbone}: ImageNet weights, {built.spec.weights}"
+    if npz is not None:
+        datasets.require_new_npz(npz)
     dataset = datasets.open_dataset(DatasetSpec(dataset=name))
     if npz is not None:
         datasets.write_npz(dataset, npz)

@@ -9,16 +9,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tfl import __version__, datasets, engine
-from tfl.backbone import build
-from tfl.cache import Cache, DamagedShardError, PartialCache, Rows, list_caches, open_cache
+from tfl.backbone import build, require_architecture
+from tfl.cache import Cache, Cost, DamagedShardError, PartialCache, Rows, list_caches, open_cache
 from tfl.datasets import Dataset, Example
-from tfl.errors import CacheError
-from tfl.spec import CacheSpec, DatasetSpec, FeatureSpec, Role, Settings, differences
+from tfl.errors import CacheError, DatasetError
+from tfl.spec import DIGEST_PREFIX, CacheSpec, DatasetSpec, FeatureSpec, Role, Settings, differences
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +58,7 @@ def precompute(
       DatasetError, BackboneError, AssetError: see `open_dataset` and `build`.
       CacheError: a feature is not finite or does not fit its dtype, or another process is making this file.
     """
+    require_architecture(features.backbone)  # before a dataset is downloaded for a misspelt name
     source = datasets.open_dataset(dataset)
     resolved = datasets.resolve(dataset, source)
     backbone = build(features)
@@ -72,13 +72,15 @@ def precompute(
     _say_nearest(spec, relatives)
     forward = engine.Forward(backbone, settings.batch_size)
     job = _Job(source, spec, settings, forward, _Donors(spec, relatives), on_progress)
-    return job.run(path, {"weights": _absolute(features.weights), "dataset": _absolute(dataset.dataset)})
+    is_file = features.weights not in ("imagenet", "random")
+    is_path = not isinstance(source, datasets.TfdsDataset)
+    typed = {"weights": _typed(features.weights, is_file), "dataset": _typed(dataset.dataset, is_path)}
+    return job.run(path, typed)
 
 
-def _absolute(word: str) -> str:
+def _typed(word: str, is_path: bool) -> str:
     """A path as it will still be found from another working directory; a name as it is."""
-    path = Path(word).expanduser()
-    return str(path.resolve()) if path.exists() else word
+    return str(Path(word).expanduser().resolve()) if is_path else word
 
 
 def _say_nearest(spec: CacheSpec, caches: list[Cache]) -> None:
@@ -86,6 +88,7 @@ def _say_nearest(spec: CacheSpec, caches: list[Cache]) -> None:
     kin = [cache for cache in caches if cache.spec.dataset.dataset == spec.dataset.dataset]
     if kin:
         lines, nearest = min(((differences(cache.spec, spec), cache) for cache in kin), key=lambda pair: len(pair[0]))
+    if kin and lines:
         logger.info("\n  ".join([f"{nearest.path} does not serve:", *lines]))
 
 
@@ -95,8 +98,10 @@ class _Donors:
     def __init__(self, spec: CacheSpec, caches: list[Cache]) -> None:
         self._places: dict[str, tuple[Cache, Role, int]] = {}
         for cache in caches:
-            same_features = cache.spec.features.fingerprint == spec.features.fingerprint
-            if same_features and cache.spec.dataset.version == spec.dataset.version:
+            ours, theirs = spec.dataset, cache.spec.dataset
+            same_content = ours.version == theirs.version and ours.version.startswith(DIGEST_PREFIX)
+            same_dataset = same_content or (ours.dataset, ours.version) == (theirs.dataset, theirs.version)
+            if same_dataset and cache.spec.features.fingerprint == spec.features.fingerprint:
                 self._add(cache)
 
     def _add(self, cache: Cache) -> None:
@@ -132,6 +137,7 @@ class _Job:
     forward: engine.Forward
     donors: _Donors
     on_progress: Callable[[Progress], None]
+    seen: set[str] = field(default_factory=set)
 
     def run(self, path: Path, typed: dict[str, str]) -> Path:
         num_rows = {role: datasets.count_rows(self.source, s) for role, s in self.spec.dataset.roles.items()}
@@ -142,7 +148,8 @@ class _Job:
             while not path.exists():
                 self._make_missing(partial, num_rows, progress)
                 try:
-                    provenance = {"tfl": __version__, **making, **_measured(progress), "typed": typed}
+                    made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+                    provenance = {"tfl": __version__, **making, "typed": typed, "made": made}
                     partial.finish(num_rows, self.settings.shard_rows, provenance)
                 except DamagedShardError as damage:
                     logger.warning("%s", damage)
@@ -150,12 +157,15 @@ class _Job:
 
     def _make_missing(self, partial: PartialCache, num_rows: dict[Role, int], progress: Progress) -> None:
         progress.finished = 0
+        self.seen.clear()
         for role, count in num_rows.items():
             for start in range(0, count, self.settings.shard_rows):
                 stop = min(start + self.settings.shard_rows, count)
                 if not partial.has(role, start):
+                    started, computed = time.monotonic(), progress.computed
                     examples = datasets.rows(self.source, self.spec.dataset.roles[role], start, stop)
-                    partial.write(role, start, self._shard(examples, progress))
+                    rows = self._shard(examples, progress)
+                    partial.write(role, start, rows, Cost(time.monotonic() - started, progress.computed - computed))
                 else:
                     progress.finished += stop - start
         self.on_progress(progress)
@@ -167,6 +177,7 @@ class _Job:
         computed: dict[str, np.ndarray] = {}
         waiting: list[Example] = []
         for example in examples:
+            self._check(example)
             ids.append(example.id)
             labels.append(example.label)
             if example.id in self.donors:
@@ -181,6 +192,17 @@ class _Job:
         copied = self.donors.read([id_ for id_ in ids if id_ not in computed])
         features = np.stack([computed[id_] if id_ in computed else copied[id_] for id_ in ids])  # (n, d)
         return Rows(features, np.asarray(labels, np.int64), np.asarray([id_.encode() for id_ in ids]))
+
+    def _check(self, example: Example) -> None:
+        if example.id in self.seen:
+            raise DatasetError(f"the id {example.id!r} stands in two rows; ids are unique over all roles")
+        self.seen.add(example.id)
+        names = self.source.class_names
+        if not 0 <= example.label < len(names):
+            raise DatasetError(
+                f"image {example.id!r} has label {example.label}; expected 0 to {len(names) - 1} for the classes "
+                f"{', '.join(names[:10])} (a split without labels, perhaps: leave it out with an empty split)"
+            )
 
     def _compute(self, examples: list[Example], progress: Progress) -> dict[str, np.ndarray]:
         features = self.forward.features([example.image for example in examples])  # (n, d) float32
@@ -197,12 +219,3 @@ class _Job:
         progress.computed += len(examples)
         self.on_progress(progress)
         return {example.id: feature for example, feature in zip(examples, stored, strict=True)}
-
-
-def _measured(progress: Progress) -> dict[str, Any]:
-    return {
-        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "seconds": round(time.monotonic() - progress.started, 3),
-        "images_computed": progress.computed,
-        "images_per_second": round(progress.images_per_second, 2),
-    }

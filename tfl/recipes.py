@@ -27,6 +27,3 @@ class Reference:
             raise SpecError(
                 f"learning_rate is positive and momentum in [0, 1), got {self.learning_rate} and {self.momentum}"
             )
-
-
-RECIPES = {"reference": Reference}

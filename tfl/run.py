@@ -59,11 +59,10 @@ class Run:
           RunError: it is gone.
           CacheError: another file has taken its place.
         """
-        path = self.folder / self.description["cache"]
+        path = (self.folder / self.description["cache"]).resolve()
         if not path.exists():
             raise RunError(
-                f"{self.folder} was trained on {path.resolve()}, which is gone; "
-                "put it back, or precompute and train again"
+                f"{self.folder} was trained on {path}, which is gone; put it back, or precompute and train again"
             )
         return open_cache(path, expected=self.spec)
 
@@ -106,7 +105,7 @@ def train(
         partial.mkdir()
         model.save(partial / "head.keras")
         description = {
-            "cache": os.path.relpath(cache_path, folder),
+            "cache": os.path.relpath(cache_path.resolve(), folder.resolve()),
             "fingerprint": cache.spec.fingerprint,
             "spec": asdict(cache.spec),
             "class_names": cache.class_names,
@@ -132,6 +131,8 @@ def train(
 def _new_folder(runs_dir: Path, name: str, cache: Cache, recipe_name: str) -> Path:
     runs_dir.mkdir(parents=True, exist_ok=True)
     if name:
+        if Path(name).name != name:
+            raise RunError(f"a run's name is one folder name in {runs_dir}, got {name!r}")
         if (runs_dir / name).exists():
             raise RunError(f"there is a run {runs_dir / name} already; choose another --name or remove it")
         return runs_dir / name
@@ -158,10 +159,15 @@ def open_run(folder: Path) -> Run:
     """
     try:
         description = json.loads((folder / "run.json").read_text())
-    except FileNotFoundError:
-        raise RunError(f"{folder} is not a run folder: it has no run.json; `tfl train CACHE` makes one") from None
+    except OSError as error:
+        raise RunError(
+            f"{folder} is not a run folder: it has no run.json ({error.strerror}); `tfl train CACHE` makes one"
+        ) from error
     except ValueError as error:
         raise RunError(f"{folder / 'run.json'} is not JSON: {error}; train again") from error
+    keys = {"cache", "spec", "class_names", "recipe", "settings"}
+    if not isinstance(description, dict) or not keys <= set(description):
+        raise RunError(f"{folder / 'run.json'} does not describe a run; expected the keys {', '.join(sorted(keys))}")
     return Run(folder, description)
 
 

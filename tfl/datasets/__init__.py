@@ -8,13 +8,25 @@ from pathlib import Path
 
 from tfl.datasets.folder import FolderDataset
 from tfl.datasets.images import read_image
-from tfl.datasets.npz import NpzDataset, write_npz
+from tfl.datasets.npz import NpzDataset, require_new_npz, write_npz
 from tfl.datasets.source import Dataset, Example
 from tfl.datasets.splits import count_rows, resolve, rows, select, split_names
 from tfl.datasets.tfds import TfdsDataset
 from tfl.spec import DatasetSpec
 
-__all__ = ["Dataset", "Example", "count_rows", "open_dataset", "read_image", "resolve", "rows", "select", "write_npz"]
+__all__ = [
+    "Dataset",
+    "Example",
+    "TfdsDataset",
+    "count_rows",
+    "open_dataset",
+    "read_image",
+    "require_new_npz",
+    "resolve",
+    "rows",
+    "select",
+    "write_npz",
+]
 
 
 def open_dataset(spec: DatasetSpec) -> Dataset:
@@ -28,5 +40,5 @@ def open_dataset(spec: DatasetSpec) -> Dataset:
     if path.suffix == ".npz":
         return NpzDataset(path)
     if path.is_dir():
-        return FolderDataset(path, tuple(split_names(spec)))
+        return FolderDataset(path, split_names(spec))
     return TfdsDataset(spec.dataset)

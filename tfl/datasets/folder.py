@@ -1,6 +1,7 @@
 """A folder of images, `root/<split>/<class>/*.png`."""
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,8 @@ from tfl.datasets.images import IMAGE_SUFFIXES, read_bytes, read_image, require_
 from tfl.datasets.source import Example
 from tfl.errors import DatasetError
 from tfl.spec import DIGEST_PREFIX
+
+logger = logging.getLogger(__name__)
 
 
 class FolderDataset:
@@ -19,7 +22,7 @@ class FolderDataset:
 
     Args:
       root: the folder.
-      used: the names of the splits that will be used; the class names are those of the first (`train` if there).
+      used: the names of the splits that will be used, the training split first: the class names are its.
 
     Raises:
       DatasetError: no images, only one class, a class that the train split lacks, or a file that is no image.
@@ -36,9 +39,16 @@ class FolderDataset:
             for folder in sorted(self.root.iterdir())
             if folder.is_dir() and not folder.name.startswith(".")
         }
+        self._say_passed_over()
         self._used = [split for split in used if self._files.get(split)]
         self._check_layout(used)
         self.version = self._scan()
+
+    def _say_passed_over(self) -> None:
+        taken = {path for files in self._files.values() for path in files}
+        others = [path for path in self.root.glob("*/*/**/*") if path.is_file() and path not in taken]
+        if others:
+            logger.warning("passed over %d files that are no images by their names, such as %s", len(others), others[0])
 
     def _check_layout(self, used: Sequence[str]) -> None:
         if not any(self._files.values()):
@@ -52,11 +62,6 @@ class FolderDataset:
                 f"{self.root} has no images in the split(s) {', '.join(missing)}; it has {found} "
                 "(an empty string leaves a role out: --test-split '')"
             )
-        if len(self.class_names) < 2:
-            raise DatasetError(
-                f"{self.root} has one class, {self.class_names[0]!r}; at least two folders "
-                "root/<split>/<class>/ are needed"
-            )
         for split in self._used:
             if extra := sorted({self._class_of(path) for path in self._files[split]} - set(self.class_names)):
                 raise DatasetError(
@@ -66,7 +71,7 @@ class FolderDataset:
 
     @property
     def _reference_split(self) -> str:
-        return "train" if "train" in self._used else self._used[0]
+        return self._used[0]
 
     def _class_of(self, path: Path) -> str:
         return path.relative_to(self.root).parts[1]

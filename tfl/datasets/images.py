@@ -9,7 +9,9 @@ import numpy as np
 
 from tfl.errors import DatasetError
 
-IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+IMAGE_SUFFIXES = frozenset(
+    (".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+)
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -54,6 +56,10 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
             if upright.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion clips instead of scaling
                 grey = np.round(np.clip(np.asarray(upright, np.float64), 0, 65535) / 257).astype(np.uint8)
                 return np.repeat(grey[:, :, None], 3, axis=2)
+            if upright.mode == "F":
+                raise DatasetError(
+                    f"the image {name} holds floating-point pixels, whose range is not known; convert it"
+                )
             return np.array(upright.convert("RGB"))
         except (OSError, SyntaxError, ValueError) as error:
             raise DatasetError(f"cannot decode the image {name}: {error}; repair or remove it") from error
@@ -63,10 +69,10 @@ def _opened(content: bytes, name: str) -> Any:
     from PIL import Image
 
     with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # twice its limit is an error
         try:
             return Image.open(io.BytesIO(content))
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        except Image.DecompressionBombError as error:
             raise DatasetError(f"the image {name} claims more pixels than are safe to decode: {error}") from error
         except (OSError, SyntaxError, ValueError) as error:
             kind = "is empty" if not content else "is not an image that Pillow can read"

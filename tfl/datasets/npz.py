@@ -2,6 +2,7 @@
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,26 +27,20 @@ class NpzDataset:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                keys = archive.files
-                small = {key: archive[key] for key in keys if not key.endswith("_images")}
-        except FileNotFoundError:
-            raise DatasetError(f"there is no file {path}") from None
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise DatasetError(f"{path} cannot be read as an .npz file: {error}") from error
-        self._arrays = small | {key: _member(path, key) for key in keys if key.endswith("_images")}
-        self._splits = [key.removesuffix("_images") for key in keys if key.endswith("_images")]
+        self._arrays = _read_arrays(path)
+        self._splits = [key.removesuffix("_images") for key in self._arrays if key.endswith("_images")]
+        if not self._splits:
+            raise DatasetError(f"{path} has no <split>_images array; it has {', '.join(self._arrays) or 'nothing'}")
         for split in self._splits:
-            self._check(split)
+            self._check_arrays(split)
+        for split in self._splits:
+            self._check_labels(split)
         ids = [_text(id_) for split in self._splits for id_ in self._arrays.get(f"{split}_ids", ())]
         if len(set(ids)) < len(ids):
             raise DatasetError(f"{path} has {len(ids)} ids, of which {len(set(ids))} differ; every image needs its own")
-        if not self._splits:
-            raise DatasetError(f"{path} has no <split>_images array; it has {', '.join(keys) or 'nothing'}")
         self.name, self.version = self._identify()
 
-    def _check(self, split: str) -> None:
+    def _check_arrays(self, split: str) -> None:
         images, labels = self._arrays[f"{split}_images"], self._arrays.get(f"{split}_labels")
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
             raise DatasetError(
@@ -57,6 +52,9 @@ class NpzDataset:
         ids = self._arrays.get(f"{split}_ids")
         if ids is not None and (ids.shape != labels.shape or ids.dtype.kind not in "SU"):
             raise DatasetError(f"{split}_ids of {self.path} is {ids.dtype} {ids.shape}; expected text ({len(labels)},)")
+
+    def _check_labels(self, split: str) -> None:
+        labels = self._arrays[f"{split}_labels"]
         if len(labels) and (labels.min() < 0 or labels.max() >= len(self.class_names)):
             raise DatasetError(
                 f"{split}_labels of {self.path} range from {labels.min()} to {labels.max()}; "
@@ -67,7 +65,9 @@ class NpzDataset:
         digest = _arrays_digest(self._arrays, self._splits)
         if "dataset" not in self._arrays:
             return self.path.stem, digest
-        name, version, recorded = (str(value) for value in self._arrays["dataset"])
+        if self._arrays["dataset"].shape != (3,):
+            raise DatasetError(f"{self.path} has an array `dataset` that write_npz did not make; remove it")
+        name, version, recorded = (_text(value) for value in self._arrays["dataset"])
         if digest != recorded:
             raise DatasetError(
                 f"{self.path} says it is {name}/{version}, but its arrays are not those that were written\n"
@@ -78,7 +78,7 @@ class NpzDataset:
     @cached_property
     def class_names(self) -> tuple[str, ...]:
         if "class_names" in self._arrays:
-            return tuple(str(name) for name in self._arrays["class_names"])
+            return tuple(_text(name) for name in self._arrays["class_names"])
         labels = [self._arrays[key] for key in self._arrays if key.endswith("_labels")]
         return tuple(str(label) for label in range(1 + max(int(array.max(initial=0)) for array in labels)))
 
@@ -97,13 +97,12 @@ class NpzDataset:
 def write_npz(dataset: Dataset, path: Path) -> None:
     """Write every split of a dataset, in stored order, with its identity, for machines without TensorFlow.
 
-    All images must be of one size; a split is held in memory while it is written.
+    All images must be of one size; the whole dataset is held in memory.
 
     Raises:
       DatasetError: images of differing sizes, or `path` exists.
     """
-    if path.exists():
-        raise DatasetError(f"{path} exists already; remove it or choose another name")
+    require_new_npz(path)
     arrays: dict[str, np.ndarray] = {"class_names": np.asarray(dataset.class_names)}
     for split, count in dataset.num_rows.items():
         examples = list(dataset.examples(split, 0, count))
@@ -120,6 +119,20 @@ def write_npz(dataset: Dataset, path: Path) -> None:
     partial.replace(path)
 
 
+def require_new_npz(path: Path) -> None:
+    """Refuse a name under which an .npz file cannot be written.
+
+    Raises:
+      DatasetError: another ending, a folder that is not there, or a file that is.
+    """
+    if path.suffix != ".npz":
+        raise DatasetError(f"the file's name ends in .npz, got {path}")
+    if path.exists():
+        raise DatasetError(f"{path} exists already; remove it or choose another name")
+    if not path.resolve().parent.is_dir():
+        raise DatasetError(f"there is no folder {path.resolve().parent} to write {path.name} into")
+
+
 def _arrays_digest(arrays: dict[str, np.ndarray], splits: Sequence[str]) -> str:
     names = ["class_names", *(f"{split}_{part}" for split in sorted(splits) for part in ("images", "labels", "ids"))]
     digest = hashlib.sha256()
@@ -128,6 +141,21 @@ def _arrays_digest(arrays: dict[str, np.ndarray], splits: Sequence[str]) -> str:
             digest.update(f"{name} {arrays[name].dtype.str} {arrays[name].shape}\n".encode())
             digest.update(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data)
     return DIGEST_PREFIX + digest.hexdigest()
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            keys = archive.files
+            small = {key: archive[key] for key in keys if not key.endswith("_images")}
+        return small | {key: _member(path, key) for key in keys if key.endswith("_images")}
+    except FileNotFoundError:
+        raise DatasetError(f"there is no file {path}") from None
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DatasetError(
+            f"{path} cannot be read as an .npz file of plain arrays: {error} (images of differing sizes do not fit "
+            "one array: give a folder of images)"
+        ) from error
 
 
 def _member(path: Path, key: str) -> np.ndarray:
@@ -149,4 +177,4 @@ def _member(path: Path, key: str) -> np.ndarray:
 
 
 def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)

@@ -15,7 +15,7 @@ class Example(NamedTuple):
 
 
 class Dataset(Protocol):
-    """A source of labelled images; the three below are all there are."""
+    """A source of labelled images; of TensorFlow Datasets, a folder or an .npz file."""
 
     name: str
     version: str  # a version number, or "sha256:..." of the content

@@ -25,6 +25,8 @@ def resolve(spec: DatasetSpec, dataset: Dataset) -> DatasetSpec:
     Raises:
       DatasetError: a split is not there, selects no image, or shares images with another role's.
     """
+    if len(dataset.class_names) < 2:
+        raise DatasetError(f"{dataset.name} has one class, {dataset.class_names[0]!r}; at least two are needed")
     intervals = {role: select(dataset, split) for role, split in spec.roles.items()}
     placed = [(role, interval) for role, chosen in intervals.items() for interval in chosen]
     for (role, a), (other, b) in combinations(placed, 2):
@@ -50,8 +52,8 @@ _SPLIT = re.compile(rf"(?P<name>[\w.-]+)(\[(?P<start>{_BOUND})?:(?P<stop>{_BOUND
 
 
 def split_names(spec: DatasetSpec) -> list[str]:
-    """The names of the splits that a spec's roles are cut from, without their slices."""
-    return sorted({name for split in spec.roles.values() for name, _, _ in _parse(split)})
+    """The names of the splits that a spec's roles are cut from, without their slices, in the order of the roles."""
+    return list(dict.fromkeys(name for split in spec.roles.values() for name, _, _ in _parse(split)))
 
 
 def select(dataset: Dataset, split: str) -> list[Interval]:

@@ -63,11 +63,18 @@ class TfdsDataset:
             image = example[self._image_key]
             if image.shape[-1] == 1:
                 image = np.repeat(image, 3, axis=-1)
-            yield Example(image, int(example[self._label_key]), example.get("id", example["tfds_id"]).decode())
+            id_ = example.get("id", example["tfds_id"])
+            yield Example(image, int(example[self._label_key]), id_.decode() if isinstance(id_, bytes) else str(id_))
 
 
 def _prepared_builder(name: str) -> Any:
-    import tensorflow_datasets as tfds
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise DatasetError(
+            f"{name!r} is no .npz file and no folder, and TensorFlow Datasets cannot be imported here ({error}); "
+            f"write the dataset to a file where it can, `tfl fetch {name} --npz {name}.npz`, and give that file"
+        ) from error
 
     tfds.disable_progress_bar()
     try:
