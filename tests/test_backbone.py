@@ -172,6 +172,8 @@ def test_imagenet_network_is_keras_own(monkeypatch):
     without = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(32, 32, 3))
     assert [type(layer) for layer in ours.layers] == [type(layer) for layer in theirs.layers]
     assert len(ours.layers) == len(without.layers) + 1
+    without.set_weights(ours.get_weights())  # the same tensors, other features
+    assert backbone.weights_digest(ours) != backbone.weights_digest(without)
 
 
 class Resnet50Weights:

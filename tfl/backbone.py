@@ -87,8 +87,14 @@ def architectures() -> dict[str, Callable[..., Any]]:
 
 
 def weights_digest(network: keras.Model) -> str:
-    """`sha256:` and the hex digest of the tensors' values, in the order in which the model holds them."""
+    """`sha256:` and the hex digest of the tensors' values, in the order in which the model holds them.
+
+    Rescaling layers count too: EfficientNet has one more for "imagenet" than for a file of the same tensors.
+    """
     digest = hashlib.sha256()
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Rescaling):
+            digest.update(f"rescaling {layer.scale} {layer.offset}\n".encode())
     for weight in network.weights:
         values = np.ascontiguousarray(ops.convert_to_numpy(weight), "<f4")
         digest.update(f"{values.shape}\n".encode())
