@@ -19,7 +19,8 @@ from tfl.spec import DatasetSpec, FeatureSpec, Settings
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny
 
-hypothesis_settings.register_profile("tfl", deadline=None)  # the first call imports what it tests
+# No deadline: the first call imports what it tests. In CI the same examples every time.
+hypothesis_settings.register_profile("tfl", deadline=None, derandomize="CI" in os.environ)
 hypothesis_settings.load_profile("tfl")
 REQUIRED = set(filter(None, os.environ.get("TFL_REQUIRE", "").split(",")))
 

@@ -106,7 +106,8 @@ def _parse(split: str) -> list[tuple[str, str | None, str | None]]:
 
 
 def _row(bound: str, count: int, split: str) -> int:
-    row = round(float(bound[:-1]) * count / 100) if bound.endswith("%") else int(bound)
-    if abs(row) > count:
-        raise DatasetError(f"split {split!r} reaches row {row}, but there are {count} rows")
+    is_percent = bound.endswith("%")
+    row = round(float(bound[:-1]) * count / 100) if is_percent else int(bound)
+    if abs(row) > count or (is_percent and abs(float(bound[:-1])) > 100):
+        raise DatasetError(f"split {split!r} reaches {bound}, but there are {count} rows")
     return row + count if row < 0 else row
