@@ -8,7 +8,6 @@ import tensorflow as tf
 from PIL import Image
 
 from tfl import datasets, export, head, run
-from tfl.cache import open_cache
 from tfl.errors import DatasetError, ExportError
 from tfl.precompute import precompute
 from tfl.recipes import Reference
@@ -170,7 +169,7 @@ def test_export_needs_tensorflow(trained, tmp_path, monkeypatch):
 
 
 def test_moved_test_rows_are_noticed(trained, tmp_path, monkeypatch):
-    assert open_cache(run.open_run(trained).open_cache().path).read_ids("test")[0] == b"test_00000"
+    assert run.open_run(trained).open_cache().read_ids("test")[0] == b"test_00000"
     monkeypatch.setattr(
         datasets, "rows", lambda *a: iter([datasets.Example(np.zeros((9, 9, 3), np.uint8), 0, "x")] * 40)
     )

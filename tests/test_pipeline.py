@@ -81,7 +81,7 @@ def test_exported_accuracy_on_raw_images_is_evaluates(trained, folder):
     )
     assert np.mean(found == [e["label"] for e in examples]) == run.evaluate(trained)["accuracy"]
     description = json.loads((folder / "model" / "assets.extra" / "tfl.json").read_text())
-    assert description["class_names"] == list(open_cache(run.open_run(trained).open_cache().path).class_names)
+    assert description["class_names"] == list(run.open_run(trained).open_cache().class_names)
 
 
 def test_predict_on_an_image_file(trained, folder, tmp_path):
@@ -92,7 +92,7 @@ def test_predict_on_an_image_file(trained, folder, tmp_path):
     (example,) = datasets.rows(datasets.open_dataset(DATASET), "test[0:1]", 0, 1)
     Image.fromarray(example.image).save(tmp_path / "image.png")
     (prediction,) = predict(folder / "model", [tmp_path / "image.png"])
-    cache = open_cache(run.open_run(trained).open_cache().path)
+    cache = run.open_run(trained).open_cache()
     kernel, bias = (np.asarray(w) for w in run.open_run(trained).load_head().get_weights())
     expected = (cache.read("test").features[:1] @ kernel + bias).argmax()
     assert prediction["class_index"] == expected

@@ -122,6 +122,7 @@ def test_rows_of_another_cache_are_copied_by_id(features, dataset, settings, cap
 
 def test_rows_of_other_images_under_the_same_ids_are_not_copied(features, dataset, settings, tmp_path):
     precompute(features, dataset, settings)
+    (tmp_path / "other").mkdir()
     other = DatasetSpec(dataset=str(write_npz(tmp_path / "other" / "colours.npz", seed=9, train=70, test=40)))
     cache = open_cache(precompute(features, other, settings))
     assert cache.provenance["images_computed"] == 110
@@ -159,11 +160,6 @@ def test_a_misspelt_backbone_costs_no_download(features, settings, monkeypatch):
     monkeypatch.setattr(datasets, "open_dataset", lambda spec: pytest.fail("opened"))
     with pytest.raises(BackboneError, match="there is no backbone 'resnet5O'"):
         precompute(replace(features, backbone="resnet5O"), DatasetSpec(), settings)
-
-
-@pytest.fixture(autouse=True)
-def _other_folder(tmp_path):
-    (tmp_path / "other").mkdir()
 
 
 def test_the_nearest_relative_is_named(features, dataset, settings, caplog):

@@ -200,12 +200,12 @@ class PartialCache:
             return
         theirs = json.loads(manifest.read_text())
         if changed := [key for key in ours if ours[key] != theirs.get(key)]:
-            lines = [f"  {key}: {theirs.get(key)} in the folder, {ours[key]} now" for key in changed]
-            raise CacheError(
-                "\n".join([f"{self.folder} was begun with other settings, and its rows would differ in the last bits"])
-                + "\n"
-                + "\n".join([*lines, "go on with those settings, or remove the folder to begin again"])
-            )
+            lines = [
+                f"{self.folder} was begun with other settings, and its rows would differ in the last bits",
+                *(f"  {key}: {theirs.get(key)} in the folder, {ours[key]} now" for key in changed),
+                "go on with those settings, or remove the folder to begin again",
+            ]
+            raise CacheError("\n".join(lines))
 
     def _shard(self, role: Role, start: int) -> Path:
         return self.folder / f"{role}-{start:09d}.npz"

@@ -66,9 +66,9 @@ def export(run_folder: Path, out: Path, dataset: str = "", weights: str = "") ->
     cache = run.open_cache()
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
-        folder = Path(scratch) / out.name
-        _save(_same_backbone(cache, weights or cache.provenance["typed"]["weights"]), run.load_head(), folder)
-        parity = _gate(folder, run, cache, dataset or _found_dataset(cache))
+        folder, trained = Path(scratch) / out.name, run.load_head()
+        _save(_same_backbone(cache, weights or cache.provenance["typed"]["weights"]), trained, folder)
+        parity = _gate(folder, trained, cache, dataset or _found_dataset(cache))
         _describe(folder, run, parity)
         folder.rename(out)
     return parity
@@ -116,11 +116,11 @@ def _save(built: backbone.Backbone, trained: keras.Model, folder: Path) -> None:
     tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
 
 
-def _gate(folder: Path, run: Run, cache: Cache, dataset: str) -> Parity:
+def _gate(folder: Path, trained: keras.Model, cache: Cache, dataset: str) -> Parity:
     """Compare a fresh process that has TensorFlow alone with the head on the cached features."""
     role: Role = "test" if "test" in cache.num_rows else next(iter(cache.num_rows))
     images = _stored_images(cache, role, dataset)
-    expected = head.logits_of(run.load_head(), cache.read_rows(role, np.arange(len(images))))  # (n, c)
+    expected = head.logits_of(trained, cache.read_rows(role, np.arange(len(images))))  # (n, c)
     spec = cache.spec.features
     served = _serve_in_fresh_process(folder, _in_batches(images))  # (n, c)
     parity = Parity(

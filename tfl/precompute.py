@@ -86,9 +86,10 @@ def _typed(word: str, is_path: bool) -> str:
 def _say_nearest(spec: CacheSpec, caches: list[Cache]) -> None:
     """Tell in which fields the most similar cache of the same dataset differs, and so why it does not serve."""
     kin = [cache for cache in caches if cache.spec.dataset.dataset == spec.dataset.dataset]
-    if kin:
-        lines, nearest = min(((differences(cache.spec, spec), cache) for cache in kin), key=lambda pair: len(pair[0]))
-    if kin and lines:
+    if not kin:
+        return
+    lines, nearest = min(((differences(cache.spec, spec), cache) for cache in kin), key=lambda pair: len(pair[0]))
+    if lines:  # none: a copy of this very file under another name
         logger.info("\n  ".join([f"{nearest.path} does not serve:", *lines]))
 
 
@@ -194,6 +195,7 @@ class _Job:
         return Rows(features, np.asarray(labels, np.int64), np.asarray([id_.encode() for id_ in ids]))
 
     def _check(self, example: Example) -> None:
+        """Refuse at once what the merge would refuse in the end (it also sees the shards of earlier processes)."""
         if example.id in self.seen:
             raise DatasetError(f"the id {example.id!r} stands in two rows; ids are unique over all roles")
         self.seen.add(example.id)

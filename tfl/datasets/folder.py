@@ -31,32 +31,33 @@ class FolderDataset:
     def __init__(self, root: Path, used: Sequence[str]) -> None:
         self.root = root.resolve()
         self.name = self.root.name
-        self._files = {
-            folder.name: sorted(
-                (path for path in folder.glob("*/**/*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()),
-                key=lambda path: path.relative_to(self.root).as_posix(),
-            )
-            for folder in sorted(self.root.iterdir())
-            if folder.is_dir() and not folder.name.startswith(".")
-        }
-        self._say_passed_over()
-        self._used = [split for split in used if self._files.get(split)]
-        self._check_layout(used)
+        self._files = self._list_images()
+        self._used = used
+        self._check_layout()
         self.version = self._scan()
 
-    def _say_passed_over(self) -> None:
-        taken = {path for files in self._files.values() for path in files}
-        others = [path for path in self.root.glob("*/*/**/*") if path.is_file() and path not in taken]
+    def _list_images(self) -> dict[str, list[Path]]:
+        """The image files of every split, sorted by relative path; tells how many files are none by their names."""
+        images: dict[str, list[Path]] = {}
+        others: list[Path] = []
+        for folder in sorted(path for path in self.root.iterdir() if path.is_dir()):
+            is_split = not folder.name.startswith(".")
+            taken: list[Path] = []
+            for path in sorted((path for path in folder.glob("*/**/*") if path.is_file()), key=self._id_of):
+                (taken if is_split and path.suffix.lower() in IMAGE_SUFFIXES else others).append(path)
+            if is_split:
+                images[folder.name] = taken
         if others:
             logger.warning("passed over %d files that are no images by their names, such as %s", len(others), others[0])
+        return images
 
-    def _check_layout(self, used: Sequence[str]) -> None:
+    def _check_layout(self) -> None:
         if not any(self._files.values()):
             raise DatasetError(
                 f"{self.root} holds no images: expected root/<split>/<class>/ with files ending in "
                 f"{' '.join(sorted(IMAGE_SUFFIXES))}"
             )
-        if missing := [split for split in used if not self._files.get(split)]:
+        if missing := [split for split in self._used if not self._files.get(split)]:
             found = ", ".join(name for name, files in self._files.items() if files)
             raise DatasetError(
                 f"{self.root} has no images in the split(s) {', '.join(missing)}; it has {found} "
@@ -65,20 +66,19 @@ class FolderDataset:
         for split in self._used:
             if extra := sorted({self._class_of(path) for path in self._files[split]} - set(self.class_names)):
                 raise DatasetError(
-                    f"split {split!r} of {self.root} has classes that {self._reference_split!r} lacks: "
+                    f"split {split!r} of {self.root} has classes that {self._used[0]!r} lacks: "
                     f"{', '.join(extra)}; expected among {', '.join(self.class_names)}"
                 )
 
-    @property
-    def _reference_split(self) -> str:
-        return self._used[0]
+    def _id_of(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
 
     def _class_of(self, path: Path) -> str:
         return path.relative_to(self.root).parts[1]
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
-        return tuple(sorted({self._class_of(path) for path in self._files[self._reference_split]}))
+        return tuple(sorted({self._class_of(path) for path in self._files[self._used[0]]}))
 
     @property
     def num_rows(self) -> dict[str, int]:
@@ -90,10 +90,10 @@ class FolderDataset:
         for path in (path for files in self._files.values() for path in files):
             content = read_bytes(path)
             require_image(content, str(path))
-            digest.update(f"{path.relative_to(self.root).as_posix()}\0{hashlib.sha256(content).hexdigest()}\n".encode())
+            digest.update(f"{self._id_of(path)}\0{hashlib.sha256(content).hexdigest()}\n".encode())
         return DIGEST_PREFIX + digest.hexdigest()
 
     def examples(self, split: str, start: int, stop: int) -> Iterator[Example]:
         for path in self._files[split][start:stop]:
             image = read_image(path)
-            yield Example(image, self.class_names.index(self._class_of(path)), path.relative_to(self.root).as_posix())
+            yield Example(image, self.class_names.index(self._class_of(path)), self._id_of(path))
