@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 from PIL import Image
 
-from tfl import assets
+from tfl import assets, trust
 from tfl.spec import DatasetSpec, FeatureSpec, Settings
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -53,6 +53,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("real") and not _has_real_assets():
         reason = "needs CIFAR-10 and the ImageNet weights: run `tfl fetch cifar10 resnet50`"
         pytest.fail(reason) if "real" in REQUIRED else pytest.skip(reason)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _known_files(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Notes of which files tfl wrote stay out of the user's own; commands in processes of their own still make some."""
+    folder = tmp_path_factory.mktemp("known")
+    trust._known = lambda: folder
 
 
 @pytest.fixture

@@ -1,18 +1,42 @@
+import errno
+import fcntl
 import json
+import multiprocessing
 import os
+import platform
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 
-from tfl.cache import Cost, DamagedShardError, PartialCache, Rows, list_caches, open_cache
+from tfl import trust
+from tfl.cache import (
+    Cost,
+    DamagedShardError,
+    PartialCache,
+    Rows,
+    Shard,
+    UniqueIds,
+    inspect,
+    list_caches,
+    open_cache,
+    verification,
+    verify,
+)
+from tfl.cache.file import header_of
+from tfl.cache.shards import read_shard
 from tfl.errors import CacheError
 from tfl.spec import CacheSpec, DatasetSpec, FeatureSpec
 
 SPEC = CacheSpec(FeatureSpec(weights="sha256:ab"), DatasetSpec(version="3.0.2"))
 OTHER = CacheSpec(FeatureSpec(weights="sha256:ab", image_size=160), DatasetSpec(version="3.0.2"))
-MAKING = {"engine": "none", "batch_size": 8}
-PROVENANCE = {"engine": "none", "seconds": 2.0, "images_computed": 12, "images_per_second": 6.0}
+MAKING = {"engine": "none", "batch_size": 8, "shard_rows": 4}
+TYPED = {"typed": {"dataset": "cifar10", "weights": "random"}}
+PROVENANCE = {**TYPED, "seconds": 2.0, "images_computed": 12, "images_per_second": 6.0, "skipped": []}
+NAMES = ("even", "odd")
 NUM_ROWS = {"train": 10, "test": 3}
 
 
@@ -23,14 +47,16 @@ def rows(role, start, stop):
 
 
 def begin(path, making=MAKING):
-    return PartialCache(path, SPEC, ("even", "odd"), making)
+    return PartialCache(path, SPEC, NUM_ROWS, making)
 
 
 def fill(partial):
-    for role, count in NUM_ROWS.items():
-        for start in range(0, count, 4):
-            if not partial.has(role, start):
-                partial.write(role, start, rows(role, start, min(start + 4, count)), Cost(0.5, 3))
+    for shard in partial.missing():
+        partial.write(shard, rows(*shard), Cost(0.5, 3))
+
+
+def finish(partial):
+    return partial.finish(NAMES, dict(TYPED))
 
 
 @pytest.fixture
@@ -39,14 +65,14 @@ def path(tmp_path):
     partial = begin(path)
     with partial.held():
         fill(partial)
-        partial.finish(NUM_ROWS, 4, {"engine": "none"})
+        finish(partial)
     return path
 
 
 def test_what_was_written_is_read(path):
     cache = open_cache(path, expected=SPEC)
     assert (cache.spec, cache.num_rows, cache.num_features) == (SPEC, NUM_ROWS, 3)
-    assert (cache.class_names, cache.provenance) == (("even", "odd"), PROVENANCE)
+    assert (cache.class_names, cache.provenance) == (NAMES, PROVENANCE)
     for role, count in NUM_ROWS.items():
         for found, expected in zip(cache.read(role), rows(role, 0, count), strict=True):
             np.testing.assert_array_equal(found, expected)
@@ -56,7 +82,7 @@ def test_what_was_written_is_read(path):
 def test_plain_h5py_reads_it(path):
     """The layout that DESIGN and the README promise to programs that do not have tfl."""
     with h5py.File(path) as file:
-        assert sorted(file.attrs) == ["class_names", "fingerprint", "format", "provenance", "spec"]
+        assert sorted(file.attrs) == ["class_names", "digests", "fingerprint", "format", "provenance", "spec"]
         assert json.loads(file.attrs["spec"])["features"]["image_size"] == 224
         assert file["train/features"].shape == (10, 3)
         assert file["train/labels"].dtype == np.int64
@@ -87,11 +113,15 @@ def test_files_that_are_no_caches(tmp_path, path):
         open_cache(tmp_path / "text.h5")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["x"] = 1
+    with pytest.raises(CacheError, match="of another version than precompute writes"):
+        open_cache(tmp_path / "other.h5")
+    with h5py.File(tmp_path / "other.h5", "w", libver="v110") as file:
+        file["x"] = 1
     with pytest.raises(CacheError, match="an HDF5 file, but not a feature cache"):
         open_cache(tmp_path / "other.h5")
     with h5py.File(path, "r+") as file:
         file.attrs["format"] = 99
-    with pytest.raises(CacheError, match="has format 99, this version of tfl reads 1; precompute again"):
+    with pytest.raises(CacheError, match="format 99; this version of tfl reads 1: precompute again"):
         open_cache(path)
 
 
@@ -101,49 +131,163 @@ def test_unreadable_files_are_passed_over_in_a_list(path, caplog):
     assert "passed over: " in caplog.text
 
 
-def test_flipped_bit_in_features_is_an_error_not_a_number(path):
-    with h5py.File(path) as file:
-        offset = file["train/features"].id.get_chunk_info(0).byte_offset
+def flip(path, offset, bit=3):
     with path.open("r+b") as raw:
-        raw.seek(offset + 5)
+        raw.seek(offset)
         byte = raw.read(1)[0]
-        raw.seek(offset + 5)
-        raw.write(bytes([byte ^ 8]))
-    with pytest.raises(CacheError, match="is damaged in train: .*remove it and precompute again"):
-        open_cache(path).read("train")
-    assert len(open_cache(path).read("test").labels) == 3
+        raw.seek(offset)
+        raw.write(bytes([byte ^ 1 << bit]))
 
 
-def test_truncated_file_is_an_error(path):
-    os.truncate(path, path.stat().st_size // 2)
-    with pytest.raises(CacheError, match="is not a readable cache"):
+def chunk_of(path, name):
+    with h5py.File(path) as file:
+        chunk = file[name].id.get_chunk_info(0)
+        return chunk.byte_offset, chunk.size
+
+
+@pytest.mark.parametrize("name", ["features", "labels", "ids"])
+def test_every_flipped_bit_of_the_rows_is_found(path, name, monkeypatch):
+    """Each bit of an array and of its checksum, by `verify` with its rows; each fifth by whoever reads."""
+    monkeypatch.setattr(trust, "is_known", lambda path: True)  # else the changed file is examined at opening
+    offset, size = chunk_of(path, f"train/{name}")
+    for bit in range(8 * size):
+        flip(path, offset + bit // 8, bit % 8)
+        (problem,) = verification.problems(path)
+        assert problem.startswith(f"train/{name} rows 0 to 9 are damaged")
+        if bit % 5 == 0:  # a third of the time
+            with pytest.raises(CacheError, match="is damaged in train: .*`tfl verify` names the rows"):
+                open_cache(path).read("train")
+        flip(path, offset + bit // 8, bit % 8)
+    assert verification.problems(path) == []
+
+
+def test_every_flipped_bit_of_the_rest_is_found_or_changes_nothing(path):
+    """Header, indexes, attributes: nothing that is read back silently differs."""
+    found = harmless = 0
+    whole = header_of(path)
+    for offset in range(path.stat().st_size):
+        flip(path, offset, offset % 8)
+        if verification.problems(path):
+            found += 1
+        else:
+            harmless += 1
+            assert header_of(path) == whole
+        flip(path, offset, offset % 8)
+    assert found > 1000, (found, harmless)
+
+
+def test_verify_reads_in_another_process(path):
+    assert verify(path) == []
+    flip(path, chunk_of(path, "test/features")[0])
+    (problem,) = verify(path)
+    assert "test/features rows 0 to 2 are damaged" in problem
+    with pytest.raises(
+        CacheError, match="cannot be trusted; remove it and precompute again:\n  test/features rows 0 to 2"
+    ):
         open_cache(path)
 
 
-def test_damaged_shard_is_removed_and_named(tmp_path):
+def test_rows_of_zeros_are_found_by_verify(path, monkeypatch):
+    """Fletcher's checksum of zeros is zero; the sha256 is not."""
+    offset, size = chunk_of(path, "train/features")
+    with path.open("r+b") as raw:
+        raw.seek(offset)
+        raw.write(bytes(size))
+    assert verify(path) == ["train/features rows 0 to 9 are not those that were written (another sha256)"]
+
+
+@pytest.mark.parametrize("size", [0, 1, 8, 9, 100, -1, -100, "half"])
+def test_truncated_file_is_an_error(path, size):
+    whole = path.stat().st_size
+    os.truncate(path, whole // 2 if size == "half" else size % whole)
+    with pytest.raises(CacheError, match="not an HDF5 file|cannot be trusted|another version"):
+        open_cache(path)
+    assert verify(path)
+
+
+def test_a_file_that_has_not_changed_is_opened_at_once(path, monkeypatch):
+    monkeypatch.setattr(trust, "problems_of", lambda kind, path: pytest.fail("examined"))
+    open_cache(path)
+
+
+def test_a_file_from_elsewhere_is_examined_once(path, monkeypatch):
+    copy = path.with_name("copy.h5")
+    copy.write_bytes(path.read_bytes())
+    examined = []
+    examine = trust.problems_of
+    monkeypatch.setattr(trust, "problems_of", lambda kind, path: examined.append(path) or examine(kind, path))
+    open_cache(copy)
+    open_cache(copy)
+    assert examined == [copy]
+
+
+def test_no_notes_can_be_made(path, monkeypatch):
+    monkeypatch.setattr(trust, "_known", lambda: path / "no folder")
+    trust.remember(path)
+    assert len(open_cache(path).read("test").labels) == 3
+
+
+def test_notes_of_files_that_are_gone_go(path, tmp_path, monkeypatch):
+    monkeypatch.setattr(trust, "_known", lambda: tmp_path / "notes")
+    copy = path.with_name("copy.h5")
+    copy.write_bytes(path.read_bytes())
+    trust.remember(copy)
+    copy.unlink()
+    trust.remember(path)
+    assert len(list((tmp_path / "notes").iterdir())) == 1
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "text", "gone"])
+def test_damaged_shard_is_named(tmp_path, damage):
     partial = begin(tmp_path / "c.h5")
     with partial.held():
         fill(partial)
-        shard = tmp_path / "c.h5.partial" / "train-000000004.npz"
-        content = bytearray(shard.read_bytes())
-        content[len(content) // 2] ^= 1
-        shard.write_bytes(content)
-        with pytest.raises(DamagedShardError, match="train-000000004.npz is damaged"):
-            partial.finish(NUM_ROWS, 4, {})
-        assert not partial.has("train", 4)
-        assert partial.has("train", 0)
+        shard = tmp_path / "c.h5.partial" / "train-000000004.shard"
+        content = shard.read_bytes()
+        if damage == "flip":
+            flip(shard, len(content) // 2)
+        elif damage == "gone":
+            shard.unlink()
+        else:
+            shard.write_bytes({"truncate": content[:-40], "empty": b"", "text": b"hello"}[damage])
+        with pytest.raises(DamagedShardError, match="train-000000004.shard is damaged") as error:
+            finish(partial)
+        assert error.value.path == shard
+        shard.unlink(missing_ok=True)
+        assert partial.missing() == [Shard("train", 4, 8)]
         fill(partial)
-        partial.finish(NUM_ROWS, 4, {})
+        finish(partial)
     assert len(open_cache(tmp_path / "c.h5").read("train").ids) == 10
 
 
-def test_repeated_id_is_an_error(tmp_path):
+def test_every_flipped_bit_of_a_shard_is_found(tmp_path):
     partial = begin(tmp_path / "c.h5")
     with partial.held():
-        partial.write("train", 0, rows("train", 0, 3), Cost(1, 3))
-        partial.write("test", 0, rows("train", 2, 4), Cost(1, 2))
+        fill(partial)
+        path = tmp_path / "c.h5.partial" / "train-000000004.shard"
+        for bit in range(8 * path.stat().st_size):
+            flip(path, bit // 8, bit % 8)
+            with pytest.raises(DamagedShardError):
+                read_shard(path)
+            flip(path, bit // 8, bit % 8)
+        read_shard(path)
+
+
+def test_repeated_id_is_an_error(tmp_path):
+    partial = PartialCache(tmp_path / "c.h5", SPEC, {"train": 3, "test": 2}, MAKING)
+    with partial.held():
+        partial.write(Shard("train", 0, 3), rows("train", 0, 3), Cost(1, 3))
+        partial.write(Shard("test", 0, 2), rows("train", 2, 4), Cost(1, 2))
         with pytest.raises(CacheError, match="the id 'train_2' stands in two rows; ids are unique"):
-            partial.finish({"train": 3, "test": 2}, 4, {})
+            finish(partial)
+
+
+def test_unique_ids():
+    ids = UniqueIds()
+    assert ids.add(np.array([b"b", b"a"])) is None
+    assert ids.add(np.array([], "S1")) is None
+    assert ids.add(np.array([b"c", b"d", b"c"])) == "c"
+    assert ids.add(np.array([b"zz", b"a"])) == "a"
 
 
 def test_other_settings_do_not_go_on(tmp_path):
@@ -159,6 +303,15 @@ def test_other_settings_do_not_go_on(tmp_path):
         pass
 
 
+def test_shards_of_unknown_settings_are_not_used(tmp_path):
+    with begin(tmp_path / "c.h5").held():
+        fill(begin(tmp_path / "c.h5"))
+    (tmp_path / "c.h5.partial" / "manifest.json").unlink()
+    partial = begin(tmp_path / "c.h5")
+    with partial.held():
+        assert len(partial.missing()) == 4
+
+
 def test_second_process_is_refused_and_the_first_named(tmp_path):
     with (
         begin(tmp_path / "c.h5").held(),
@@ -166,3 +319,144 @@ def test_second_process_is_refused_and_the_first_named(tmp_path):
         begin(tmp_path / "c.h5").held(),
     ):
         pass
+
+
+def test_lock_of_a_dead_process_does_not_block(tmp_path):
+    program = f"""
+import os, signal
+from pathlib import Path
+from tfl.cache import lock
+with lock.locked(Path({str(tmp_path / "c.h5.partial")!r}), "c.h5"):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
+    assert (tmp_path / "c.h5.partial" / "lock").read_text()
+    with begin(tmp_path / "c.h5").held():
+        pass
+
+
+@pytest.fixture
+def disk_without_locks(monkeypatch):
+    def refuse(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+
+@pytest.mark.usefixtures("disk_without_locks")
+def test_without_locks_a_living_process_is_respected_and_a_dead_one_is_not(tmp_path):
+    holder = tmp_path / "c.h5.partial" / "lock"
+    with begin(tmp_path / "c.h5").held():
+        assert holder.read_text() == f"process {os.getpid()} on {platform.node()}"
+        with (
+            pytest.raises(CacheError, match="(?s)is being made by process .* or remove that file"),
+            begin(tmp_path / "c.h5").held(),
+        ):
+            pass
+    assert not holder.exists()
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    holder.write_text(f"process {int(dead.stdout)} on {platform.node()}\n")
+    with begin(tmp_path / "c.h5").held():
+        pass
+    holder.write_text("process 1 on another-machine")
+    with pytest.raises(CacheError, match="process 1 on another-machine"), begin(tmp_path / "c.h5").held():
+        pass
+
+
+def test_a_finished_file_made_meanwhile_leaves_no_folder(path):
+    late = begin(path)
+    with late.held():
+        assert path.exists()
+    assert not late.folder.exists()
+
+
+def test_folder_left_by_a_kill_after_the_rename_is_removed(path):
+    folder = begin(path).folder
+    folder.mkdir()
+    (folder / "train-000000000.shard").write_text("leftover")
+    begin(path).discard_if_finished()
+    assert not folder.exists()
+
+
+def test_readers_need_no_lock(path):
+    with path.open("r+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert len(open_cache(path).read("train").labels) == 10
+
+
+READ_ONLY = """
+import os, sys
+from pathlib import Path
+from tfl import trust
+from tfl.cache import open_cache
+if os.getuid() == 0:
+    os.setegid(65534); os.seteuid(65534)
+path = Path(sys.argv[1])
+try:
+    (path.parent / "x").write_text("x")
+    print("could write")
+except PermissionError:
+    trust.is_known = lambda path: True  # the examining process could not start as nobody in a private environment
+    print(len(open_cache(path).read("train").labels))
+"""
+
+
+def test_read_only_folder_several_readers_at_a_time(path):
+    for folder in (path.parent, *path.parent.parents):  # nobody may pass through pytest's private folders
+        if folder.stat().st_uid == os.getuid() and "pytest" in str(folder):
+            folder.chmod(0o755)
+    path.parent.chmod(0o555)
+    path.chmod(0o444)
+    try:
+        readers = [
+            subprocess.Popen([sys.executable, "-c", READ_ONLY, str(path)], stdout=subprocess.PIPE, text=True)
+            for _ in range(3)
+        ]
+        assert [reader.communicate()[0].strip() for reader in readers] == ["10"] * 3
+    finally:
+        path.parent.chmod(0o755)
+
+
+def read_in_worker(path):
+    return open_cache(path).read("train").features.sum()
+
+
+@pytest.mark.parametrize("how", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_worker_processes_read(path, how):
+    cache = open_cache(path)
+    expected = cache.read("train").features.sum()
+    with multiprocessing.get_context(how).Pool(2) as pool:
+        assert pool.map(read_in_worker, [path] * 4) == [expected] * 4
+
+
+def test_room_is_needed_before_the_first_image(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1234))
+    partial = begin(tmp_path / "c.h5")
+    with partial.held(), pytest.raises(CacheError, match="has 1,234 bytes free, and 1,05.,... are needed: "):
+        partial.require_room(3)
+
+
+def test_inspect_a_file(path):
+    found = inspect(path)
+    assert json.loads(json.dumps(found)) == found
+    assert found["rows"] == NUM_ROWS
+    assert found["class_counts"]["train"] == {"even": 5, "odd": 5}
+    assert found["provenance"] == PROVENANCE
+    assert found["spec"]["features"]["image_size"] == 224
+
+
+def test_inspect_what_is_being_made(tmp_path):
+    partial = begin(tmp_path / "c.h5")
+    with partial.held():
+        partial.write(Shard("train", 0, 4), rows("train", 0, 4), Cost(2.0, 4))
+        found = inspect(tmp_path / "c.h5")
+        assert found["held_by"] == f"process {os.getpid()} on {platform.node()}"
+    found = inspect(tmp_path / "c.h5.partial")
+    assert found["held_by"] == ""
+    assert found["rows"] == {"train": {"finished": 4, "total": 10}, "test": {"finished": 0, "total": 3}}
+    assert (found["seconds"], found["seconds_left"]) == (2.0, 4.5)
+    assert found["made_with"] == MAKING
+    (tmp_path / "c.h5.partial" / "manifest.json").write_text("[]")
+    with pytest.raises(CacheError, match="is not the folder of an unfinished cache"):
+        inspect(tmp_path / "c.h5")

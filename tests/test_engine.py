@@ -81,8 +81,8 @@ def test_other_backends_agree(built, backend, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "features.npy"), ours, rtol=1e-4, atol=1e-5)
 
 
-def test_description_names_what_decides_the_last_bits(built):
-    description = engine.Forward(built, 8).description
+def test_description_names_what_decides_the_last_bits():
+    description = engine.describe(8)
     assert description["engine"] == keras.backend.backend()
     assert description["batch_size"] == 8
     assert description["versions"]["keras"] == keras.__version__

@@ -77,7 +77,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(features, dataset, settings, mon
     with pytest.raises(Killed):
         precompute(features, dataset, settings)
     assert not list(settings.cache_dir.glob("*.h5"))
-    finished = len(list(settings.cache_dir.glob("*.partial/*-*.npz")))
+    finished = len(list(settings.cache_dir.glob("*.partial/*.shard")))
     calls.clear()
     monkeypatch.setattr(engine.Forward, "features", lambda self, images: calls.append(1) or run_model(self, images))
     again = precompute(features, dataset, settings)
@@ -93,15 +93,15 @@ def test_a_damaged_shard_is_made_again(features, dataset, settings, monkeypatch,
 
     write = PartialCache.write
 
-    def damage_first(self, role, start, rows, cost):
-        write(self, role, start, rows, cost)
-        shard = self._shard(role, start)
-        if (role, start) == ("train", 16) and not caplog.text:
-            shard.write_bytes(shard.read_bytes()[:-40])
+    def damage_first(self, shard, *rest):
+        write(self, shard, *rest)
+        path = self._path_of(shard)
+        if shard[:2] == ("train", 16) and not caplog.text:
+            path.write_bytes(path.read_bytes()[:-40])
 
     monkeypatch.setattr(PartialCache, "write", damage_first)
     path = precompute(features, dataset, settings)
-    assert "train-000000016.npz is damaged" in caplog.text
+    assert "train-000000016.shard is damaged" in caplog.text
     assert_same(path, precompute(features, dataset, replace(settings, cache_dir=settings.cache_dir / "whole")))
 
 

@@ -7,6 +7,8 @@ import contextlib
 import json
 import logging
 import os
+import shlex
+import signal
 import sys
 import tempfile
 import time
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from tfl.errors import SpecError, TflError
+from tfl.errors import CacheError, SpecError, TflError
 from tfl.recipes import Reference
 from tfl.spec import DatasetSpec, FeatureSpec, Settings
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from tfl.precompute import Progress
 
 SECONDS_BETWEEN_LINES = 30.0  # of progress, where stderr is no terminal
+RESUMABLE = (["precompute"], ["quickstart"])  # commands that go on where they were
+MAX_CLASSES_SHOWN = 20
 FULL_JOB = 'tfl export "$(tfl train "$(tfl precompute)" | tail -1)" --out saved_model'
 
 
@@ -163,6 +167,37 @@ def predict(
             print(prediction["image"], " ".join(f"{name} {share:.1%}" for name, share in best), sep="\t")
 
 
+def inspect(cache: Positional[Path], as_json: Annotated[bool, arg(name="json")] = False) -> None:
+    """What is in a cache file, or how far an unfinished one is.
+
+    Args:
+      cache: The file that `tfl precompute` made, or is making.
+      as_json: Print JSON.
+    """
+    from tfl.cache import inspect
+
+    found = inspect(cache)
+    print(json.dumps(found) if as_json else "\n".join(_overview(found)))
+
+
+def verify(cache: Positional[Path], as_json: Annotated[bool, arg(name="json")] = False) -> None:
+    """Read every byte of a cache file and compare it with what was written; exit code 1 if one differs.
+
+    Args:
+      cache: The file that `tfl precompute` made.
+      as_json: Print JSON.
+    """
+    from tfl.cache import verify
+
+    problems = verify(cache)
+    if as_json:
+        print(json.dumps({"path": str(cache), "problems": problems}))
+    elif not problems:
+        print(f"{cache}: every byte is what was written ({cache.stat().st_size:,} bytes)")
+    if problems:
+        raise CacheError("\n  ".join([f"{cache} is damaged; remove it and precompute again:", *problems]))
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "quickstart": quickstart,
     "fetch": fetch,
@@ -171,6 +206,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "export": export,
     "predict": predict,
+    "inspect": inspect,
+    "verify": verify,
 }
 
 
@@ -178,12 +215,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-      0 done, 1 the data or the machine said no, 2 wrong values, 130 interrupted.
+      0 done, 1 the data or the machine said no, 2 wrong values, 130 interrupted, 143 told to end (SIGTERM).
 
     Raises:
       SystemExit: with code 2, arguments that cannot be parsed; with code 0, after `--help`.
     """
     _log_to_stderr()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    signal.signal(signal.SIGTERM, _end)
     try:
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
@@ -198,10 +237,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"tfl: the operating system refused: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("\ntfl: interrupted; give the same command again: features of finished shards are kept", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interruption:
+        is_end = isinstance(interruption, _Ended)
+        kept = (
+            "finished shards are kept; go on with"
+            if list(arguments)[:1] in RESUMABLE
+            else "nothing is kept; begin again with"
+        )
+        how = "told to end" if is_end else "interrupted"
+        print(f"\ntfl: {how}; {kept}: {shlex.join(['tfl', *arguments])}", file=sys.stderr)
+        return 128 + (signal.SIGTERM if is_end else signal.SIGINT)
     return 0
+
+
+class _Ended(KeyboardInterrupt):
+    """SIGTERM came: what stops for Ctrl-C stops for it."""
+
+
+def _end(number: int, frame: object) -> None:
+    raise _Ended
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:
@@ -210,6 +264,61 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
     width = max(len(name) for name in metrics["accuracy_per_class"])
     for name, share in metrics["accuracy_per_class"].items():
         print(f"  {name:<{width}}  " + ("no rows" if share is None else f"{share:7.2%}"))
+
+
+def _overview(found: dict[str, Any]) -> Iterator[str]:
+    """A cache's description in lines for people."""
+    spec = found["spec"]
+    yield f"{found['path']}: {found['bytes']:,} bytes, format {found['format']}"
+    yield f"fingerprint  {found['fingerprint']}"
+    for part in ("features", "dataset"):
+        words = (f"{key} {_words(value)}" for key, value in spec[part].items() if value)
+        yield f"{part:<11}  {', '.join(words)}"
+    yield f"{'views':<11}  {_words(spec['views'])}"
+    yield from _overview_of_file(found) if "checked" in found else _overview_of_partial(found)
+
+
+def _overview_of_file(found: dict[str, Any]) -> Iterator[str]:
+    made = found["provenance"]
+    yield f"{'made':<11}  {', '.join(f'{key} {_words(value)}' for key, value in made.items() if key != 'skipped')}"
+    yield from _left_out(made.get("skipped", []))
+    yield f"{'rows':<11}  " + ", ".join(
+        f"{role} {count:,} x {found['num_features']:,} {found['spec']['features']['feature_dtype']}"
+        for role, count in found["rows"].items()
+    )
+    width = max(map(len, found["class_names"]))
+    for name in found["class_names"][:MAX_CLASSES_SHOWN]:
+        yield f"  {name:<{width}}  " + "  ".join(
+            f"{role} {counts[name]:>7,}" for role, counts in found["class_counts"].items()
+        )
+    if (more := len(found["class_names"]) - MAX_CLASSES_SHOWN) > 0:
+        yield f"  ... and {more} classes more (--json lists all)"
+    yield f"{'checked':<11}  {found['checked']}"
+
+
+def _overview_of_partial(found: dict[str, Any]) -> Iterator[str]:
+    yield f"{'made with':<11}  {', '.join(f'{key} {_words(value)}' for key, value in found['made_with'].items())}"
+    yield from _left_out(found["skipped"])
+    for role, rows in found["rows"].items():
+        share = rows["finished"] / rows["total"]
+        yield f"{'rows':<11}  {role} {rows['finished']:,} of {rows['total']:,} finished ({share:.0%})"
+    left = "not known yet" if found["seconds_left"] is None else _duration(found["seconds_left"])
+    yield f"{'time':<11}  {_duration(found['seconds'])} so far, {left} left at the same pace"
+    yield f"{'now':<11}  " + (
+        f"being made by {found['held_by']}" if found["held_by"] else "not being made; the same command goes on"
+    )
+
+
+def _left_out(skipped: list[dict[str, str]]) -> Iterator[str]:
+    if skipped:
+        yield f"{'left out':<11}  {len(skipped)} bad images:"
+        yield from (f"  {image['reason']}" for image in skipped[:MAX_CLASSES_SHOWN])
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return "(" + " ".join(f"{key} {_words(inner)}" for key, inner in value.items()) + ")"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _parity_words(parity: Any) -> str:

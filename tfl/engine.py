@@ -21,11 +21,7 @@ Compiled = Callable[[Any], Any]
 
 
 class Forward:
-    """A backbone made ready to run on batches of exactly `batch_size` images.
-
-    Attributes:
-      description: what a cache's provenance says about it: engine, versions, device, threads, batch size.
-    """
+    """A backbone made ready to run on batches of exactly `batch_size` images."""
 
     def __init__(self, backbone: Backbone, batch_size: int) -> None:
         size = backbone.spec.image_size
@@ -33,13 +29,6 @@ class Forward:
         with exact_float32():
             self._resize = compile_model(backbone.resize, (None, None, None, 3))
             self._network = compile_model(backbone.network, (batch_size, size, size, 3))
-        self.description = {
-            "engine": keras.backend.backend(),
-            "versions": versions(),
-            "device": device(),
-            "threads": threads(),
-            "batch_size": batch_size,
-        }
 
     def features(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Float32 `(n, d)` features of `n <= batch_size` uint8 images `(h, w, 3)`.
@@ -54,6 +43,17 @@ class Forward:
             resized = [self._resize(batch) for batch in batches]
             pixels = resized[0] if is_uniform else ops.concatenate(resized)  # (batch_size, size, size, 3)
             return np.asarray(ops.convert_to_numpy(self._network(pixels))[: len(images)])
+
+
+def describe(batch_size: int) -> dict[str, Any]:
+    """What the last bits of a forward pass depend on, for a cache's provenance."""
+    return {
+        "engine": keras.backend.backend(),
+        "versions": versions(),
+        "device": device(),
+        "threads": threads(),
+        "batch_size": batch_size,
+    }
 
 
 def compile_model(model: keras.Model, shape: tuple[int | None, ...]) -> Compiled:

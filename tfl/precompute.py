@@ -6,20 +6,36 @@ the disk; a killed run loses at most the shard it was in, and the same command g
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from tfl import __version__, datasets, engine
-from tfl.backbone import build, require_architecture
-from tfl.cache import Cache, Cost, DamagedShardError, PartialCache, Rows, list_caches, open_cache
-from tfl.datasets import Dataset, Example
+from tfl.backbone import Backbone, build, require_architecture
+from tfl.cache import (
+    MAX_ID_BYTES,
+    Cache,
+    Cost,
+    DamagedShardError,
+    Donors,
+    PartialCache,
+    Rows,
+    Skipped,
+    UniqueIds,
+    list_caches,
+    open_cache,
+)
+from tfl.datasets import BadImage, Dataset, Example
 from tfl.errors import CacheError, DatasetError
-from tfl.spec import DIGEST_PREFIX, CacheSpec, DatasetSpec, FeatureSpec, Role, Settings, differences
+from tfl.spec import CacheSpec, DatasetSpec, FeatureSpec, Settings, differences
 
 logger = logging.getLogger(__name__)
+
+MAX_ROUNDS = 3  # of making shards again that were found damaged: a disk that goes on damaging them is no good
+MAX_NAMED = 10  # bad images in one message
 
 
 @dataclass
@@ -28,7 +44,7 @@ class Progress:
 
     total: int
     finished: int = 0
-    """Images whose features are there, by whatever way."""
+    """Images that are done with, by whatever way."""
     computed: int = 0
     """Images that went through the backbone in this process."""
     started: float = field(default_factory=time.monotonic)
@@ -55,32 +71,49 @@ def precompute(
       The path of the cache file.
 
     Raises:
-      DatasetError, BackboneError, AssetError: see `open_dataset` and `build`.
-      CacheError: a feature is not finite or does not fit its dtype, or another process is making this file.
+      DatasetError: see `open_dataset`; or an image cannot be read and `settings.on_bad_image` is `error`.
+      BackboneError, AssetError: see `build`.
+      CacheError: a feature is not finite or does not fit its dtype, another process is making this file, or the disk
+        has no room; finished shards are kept.
     """
     require_architecture(features.backbone)  # before a dataset is downloaded for a misspelt name
     source = datasets.open_dataset(dataset)
     resolved = datasets.resolve(dataset, source)
+    if settings.on_bad_image == "error":
+        _refuse([bad for split in resolved.roles.values() for bad in datasets.known_bad(source, split)])
     backbone = build(features)
     spec = CacheSpec(backbone.spec, resolved)
     path = settings.cache_dir / spec.file_name
+    making = {**engine.describe(settings.batch_size), "shard_rows": settings.shard_rows}
+    num_rows = {role: datasets.count_rows(source, split) for role, split in resolved.roles.items()}
+    partial = PartialCache(path, spec, num_rows, making)
     if path.exists():
-        open_cache(path, expected=spec)
-        logger.info("already there: %s", path)
+        _say_found(open_cache(path, expected=spec))
+        partial.discard_if_finished()
         return path
-    relatives = list_caches(settings.cache_dir)
-    _say_nearest(spec, relatives)
-    forward = engine.Forward(backbone, settings.batch_size)
-    job = _Job(source, spec, settings, forward, _Donors(spec, relatives), on_progress)
+    with partial.held():
+        if not path.exists():  # else another process has made it since
+            partial.require_room(backbone.num_features)
+            relatives = list_caches(settings.cache_dir)
+            _say_nearest(spec, relatives)
+            job = _Job(source, spec, settings, backbone, partial, Donors(spec, relatives), on_progress)
+            job.run({**making, "typed": _typed(features, dataset, source)})
+    return path
+
+
+def _typed(features: FeatureSpec, dataset: DatasetSpec, source: Dataset) -> dict[str, str]:
+    """What was typed, paths as they will still be found from another working directory."""
     is_file = features.weights not in ("imagenet", "random")
     is_path = not isinstance(source, datasets.TfdsDataset)
-    typed = {"weights": _typed(features.weights, is_file), "dataset": _typed(dataset.dataset, is_path)}
-    return job.run(path, typed)
+    words = {"weights": (features.weights, is_file), "dataset": (dataset.dataset, is_path)}
+    return {
+        key: str(Path(word).expanduser().resolve()) if is_place else word for key, (word, is_place) in words.items()
+    }
 
 
-def _typed(word: str, is_path: bool) -> str:
-    """A path as it will still be found from another working directory; a name as it is."""
-    return str(Path(word).expanduser().resolve()) if is_path else word
+def _say_found(cache: Cache) -> None:
+    skipped = len(cache.provenance.get("skipped", []))
+    logger.info("already there: %s%s", cache.path, f" ({skipped} bad images were left out)" if skipped else "")
 
 
 def _say_nearest(spec: CacheSpec, caches: list[Cache]) -> None:
@@ -93,41 +126,11 @@ def _say_nearest(spec: CacheSpec, caches: list[Cache]) -> None:
         logger.info("\n  ".join([f"{nearest.path} does not serve:", *lines]))
 
 
-class _Donors:
-    """Rows that other cache files already hold under the same features of the same dataset, by id."""
-
-    def __init__(self, spec: CacheSpec, caches: list[Cache]) -> None:
-        self._places: dict[str, tuple[Cache, Role, int]] = {}
-        for cache in caches:
-            ours, theirs = spec.dataset, cache.spec.dataset
-            same_content = ours.version == theirs.version and ours.version.startswith(DIGEST_PREFIX)
-            same_dataset = same_content or (ours.dataset, ours.version) == (theirs.dataset, theirs.version)
-            if same_dataset and cache.spec.features.fingerprint == spec.features.fingerprint:
-                self._add(cache)
-
-    def _add(self, cache: Cache) -> None:
-        for role in cache.num_rows:
-            ids = [id_.decode() for id_ in cache.read_ids(role).tolist()]
-            self._places |= {id_: (cache, role, row) for row, id_ in enumerate(ids)}
-        logger.info("rows that %s holds are copied, not computed again", cache.path)
-
-    def __contains__(self, id_: str) -> bool:
-        return id_ in self._places
-
-    def read(self, ids: list[str]) -> dict[str, np.ndarray]:
-        """The features `(d,)` of each of these ids."""
-        wanted: dict[tuple[Path, Role], list[tuple[int, str]]] = {}
-        caches = {}
-        for id_ in ids:
-            cache, role, row = self._places[id_]
-            caches[cache.path, role] = cache
-            wanted.setdefault((cache.path, role), []).append((row, id_))
-        found: dict[str, np.ndarray] = {}
-        for (path, role), places in wanted.items():
-            places.sort()
-            features = caches[path, role].read_rows(role, np.asarray([row for row, _ in places]))
-            found |= {id_: feature for (_, id_), feature in zip(places, features, strict=True)}
-        return found
+def _refuse(bad: list[BadImage]) -> None:
+    if bad:
+        more = [f"... and {len(bad) - MAX_NAMED} more"] if len(bad) > MAX_NAMED else []
+        lines = [f"{len(bad)} of the images cannot be used:", *(image.reason for image in bad[:MAX_NAMED]), *more]
+        raise DatasetError("\n  ".join(lines) + "\nrepair or remove them, or leave them out: --on-bad-image skip")
 
 
 @dataclass
@@ -135,78 +138,104 @@ class _Job:
     source: Dataset
     spec: CacheSpec
     settings: Settings
-    forward: engine.Forward
-    donors: _Donors
+    backbone: Backbone
+    partial: PartialCache
+    donors: Donors
     on_progress: Callable[[Progress], None]
-    seen: set[str] = field(default_factory=set)
 
-    def run(self, path: Path, typed: dict[str, str]) -> Path:
-        num_rows = {role: datasets.count_rows(self.source, s) for role, s in self.spec.dataset.roles.items()}
-        making = {**self.forward.description, "shard_rows": self.settings.shard_rows}
-        partial = PartialCache(path, self.spec, self.source.class_names, making)
-        progress = Progress(sum(num_rows.values()))
-        with partial.held():
-            while not path.exists():
-                self._make_missing(partial, num_rows, progress)
-                try:
-                    made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-                    provenance = {"tfl": __version__, **making, "typed": typed, "made": made}
-                    partial.finish(num_rows, self.settings.shard_rows, provenance)
-                except DamagedShardError as damage:
-                    logger.warning("%s", damage)
-        return path
+    def __post_init__(self) -> None:
+        self.progress = Progress(sum(self.partial.num_rows.values()))
 
-    def _make_missing(self, partial: PartialCache, num_rows: dict[Role, int], progress: Progress) -> None:
-        progress.finished = 0
-        self.seen.clear()
-        for role, count in num_rows.items():
-            for start in range(0, count, self.settings.shard_rows):
-                stop = min(start + self.settings.shard_rows, count)
-                if not partial.has(role, start):
-                    started, computed = time.monotonic(), progress.computed
-                    examples = datasets.rows(self.source, self.spec.dataset.roles[role], start, stop)
-                    rows = self._shard(examples, progress)
-                    partial.write(role, start, rows, Cost(time.monotonic() - started, progress.computed - computed))
-                else:
-                    progress.finished += stop - start
-        self.on_progress(progress)
+    @cached_property
+    def forward(self) -> engine.Forward:
+        """Compiled when the first image needs it: a run that was killed in its merge has none."""
+        return engine.Forward(self.backbone, self.settings.batch_size)
 
-    def _shard(self, examples: Iterator[Example], progress: Progress) -> Rows:
+    def run(self, provenance: dict[str, object]) -> None:
+        for attempt in range(1, MAX_ROUNDS + 1):
+            self._make_missing()
+            try:
+                self._refuse_skipped()
+                made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+                described = {"tfl": __version__, **provenance, "made": made}
+                self.partial.finish(self.source.class_names, described)
+                return
+            except DamagedShardError as damage:
+                if attempt == MAX_ROUNDS:
+                    raise
+                logger.warning("%s", damage)
+                damage.path.unlink(missing_ok=True)
+
+    def _refuse_skipped(self) -> None:
+        """An earlier process may have been told to leave images out that this one was not."""
+        if self.settings.on_bad_image == "error":
+            skipped = [image for summary in self.partial.summaries() for image in summary.skipped]
+            _refuse([BadImage(*image) for image in skipped])
+
+    def _make_missing(self) -> None:
+        missing = self.partial.missing()
+        self.progress.finished = self.progress.total - sum(shard.stop - shard.start for shard in missing)
+        seen = UniqueIds()
+        for shard in missing:
+            started, computed = time.monotonic(), self.progress.computed
+            split = self.spec.dataset.roles[shard.role]
+            rows, skipped = self._make(datasets.rows(self.source, split, shard.start, shard.stop))
+            if (repeated := seen.add(rows.ids)) is not None:  # the merge sees the shards of earlier processes as well
+                raise DatasetError(f"the id {repeated!r} stands in two rows; ids are unique over all roles")
+            cost = Cost(time.monotonic() - started, self.progress.computed - computed)
+            self.partial.write(shard, rows, cost, skipped)
+        self.on_progress(self.progress)
+
+    def _make(self, images: Iterable[Example | BadImage]) -> tuple[Rows, list[Skipped]]:
         """Features, labels and ids of a shard's images; only images that no donor holds are computed."""
-        ids: list[str] = []
-        labels: list[int] = []
-        computed: dict[str, np.ndarray] = {}
-        waiting: list[Example] = []
-        for example in examples:
-            self._check(example)
-            ids.append(example.id)
-            labels.append(example.label)
-            if example.id in self.donors:
-                progress.finished += 1
+        batch: list[Example] = []
+        labels: dict[bytes, int] = {}
+        features: dict[bytes, np.ndarray] = {}
+        skipped: list[Skipped] = []
+        for image in images:
+            if isinstance(image, BadImage):
+                skipped.append(self._skip(image))
+                continue
+            id_ = self._checked_id(image, labels)
+            labels[id_] = image.label
+            if id_ in self.donors:
+                self.progress.finished += 1
             else:
-                waiting.append(example)
-            if len(waiting) == self.settings.batch_size:
-                computed |= self._compute(waiting, progress)
-                waiting = []
-        if waiting:
-            computed |= self._compute(waiting, progress)
-        copied = self.donors.read([id_ for id_ in ids if id_ not in computed])
-        features = np.stack([computed[id_] if id_ in computed else copied[id_] for id_ in ids])  # (n, d)
-        return Rows(features, np.asarray(labels, np.int64), np.asarray([id_.encode() for id_ in ids]))
+                batch.append(image)
+            if len(batch) == self.settings.batch_size:
+                features |= self._compute(batch)
+                batch = []
+        if batch:
+            features |= self._compute(batch)
+        features |= self.donors.read([id_ for id_ in labels if id_ not in features])
+        matrix = np.zeros((len(labels), self.backbone.num_features), self.spec.features.feature_dtype)  # (n, d)
+        for row, id_ in enumerate(labels):
+            matrix[row] = features[id_]
+        return Rows(matrix, np.asarray(list(labels.values()), np.int64), np.asarray(list(labels), "S")), skipped
 
-    def _check(self, example: Example) -> None:
-        """Refuse at once what the merge would refuse in the end (it also sees the shards of earlier processes)."""
-        if example.id in self.seen:
+    def _skip(self, image: BadImage) -> Skipped:
+        if self.settings.on_bad_image == "error":
+            _refuse([image])
+        logger.warning("left out: %s", image.reason)
+        self.progress.finished += 1
+        return Skipped(*image)
+
+    def _checked_id(self, example: Example, seen: Collection[bytes]) -> bytes:
+        """Refuse at once what the merge would refuse in the end."""
+        id_ = example.id.encode()
+        if id_ in seen:
             raise DatasetError(f"the id {example.id!r} stands in two rows; ids are unique over all roles")
-        self.seen.add(example.id)
+        if len(id_) > MAX_ID_BYTES:
+            raise DatasetError(f"the id {example.id[:80]!r}... has {len(id_)} bytes; at most {MAX_ID_BYTES} are stored")
         names = self.source.class_names
         if not 0 <= example.label < len(names):
             raise DatasetError(
                 f"image {example.id!r} has label {example.label}; expected 0 to {len(names) - 1} for the classes "
                 f"{', '.join(names[:10])} (a split without labels, perhaps: leave it out with an empty split)"
             )
+        return id_
 
-    def _compute(self, examples: list[Example], progress: Progress) -> dict[str, np.ndarray]:
+    def _compute(self, examples: list[Example]) -> dict[bytes, np.ndarray]:
         features = self.forward.features([example.image for example in examples])  # (n, d) float32
         with np.errstate(over="ignore"):
             stored = features.astype(self.spec.features.feature_dtype)
@@ -217,7 +246,7 @@ class _Job:
                     f"the features of image {example.id!r} hold {value}, which {stored.dtype} cannot store as a finite "
                     "number; try --feature-dtype float32 or --compute-dtype float32"
                 )
-        progress.finished += len(examples)
-        progress.computed += len(examples)
-        self.on_progress(progress)
-        return {example.id: feature for example, feature in zip(examples, stored, strict=True)}
+        self.progress.finished += len(examples)
+        self.progress.computed += len(examples)
+        self.on_progress(self.progress)
+        return {example.id.encode(): feature for example, feature in zip(examples, stored, strict=True)}

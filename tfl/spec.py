@@ -176,6 +176,8 @@ class Settings:
     """Images in one forward pass."""
     shard_rows: int = 1024
     """Rows that a killed run loses at most."""
+    on_bad_image: Literal["error", "skip"] = "error"
+    """An image that cannot be read ends the command, or is left out and listed in the cache's provenance."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.shard_rows < 1:

@@ -1,0 +1,188 @@
+"""Kills `precompute` by SIGKILL at chosen and at random moments, and goes on; a program of test_kill.py.
+
+    python kill_lab.py FOLDER steps|merge|random
+
+Each try is a forked process that runs the real `precompute` on TensorFlow with the tiny backbone (a fork of a process in
+which TensorFlow has been imported and not yet used takes half a second; a new process ten). The product knows nothing
+of it: the calls that touch the disk are wrapped from here. Prints a JSON object of counts.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+sys.path.insert(0, str(Path(__file__).parent))
+
+import h5py
+import keras
+import numpy as np
+import tiny
+from conftest import write_npz
+
+from tfl import engine, trust
+from tfl.cache import PartialCache, merge, verification
+from tfl.precompute import precompute
+from tfl.spec import DatasetSpec, FeatureSpec, Settings
+
+keras.applications.Tiny = tiny.Tiny
+FOLDER, MODE = Path(sys.argv[1]), sys.argv[2]
+DATASET = DatasetSpec(str(write_npz(FOLDER / "colours.npz", train=45, test=20)))
+FEATURES = FeatureSpec(backbone="tiny", weights="random", image_size=12)
+SHARD_ROWS = 16
+COMPUTED = FOLDER / "computed"  # one byte for each image that went through the backbone, whoever was killed then
+TOUCHES_THE_DISK = (
+    (Path, "replace"),
+    (Path, "unlink"),
+    (Path, "mkdir"),
+    (os, "fsync"),
+    (shutil, "rmtree"),
+    (h5py.Group, "create_dataset"),
+    (h5py.Dataset, "__setitem__"),
+    (h5py.AttributeManager, "__setitem__"),
+    (merge._Surviving, "write"),
+    (merge._Surviving, "close"),
+    (engine.Forward, "features"),
+    (trust, "remember"),
+)
+
+
+def settings(name):
+    return Settings(cache_dir=FOLDER / name, batch_size=8, shard_rows=SHARD_ROWS)
+
+
+def child(name, kill_at=None, slow=0.0):
+    """The id of a process that makes the cache in folder `name`, and kills itself at step `kill_at` if there is one."""
+    if (pid := os.fork()) != 0:
+        return pid
+    steps = 0
+
+    def reached():
+        nonlocal steps
+        steps += 1
+        if steps == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def wrapped(call):
+        def around(*arguments, **keywords):
+            reached()
+            result = call(*arguments, **keywords)
+            reached()
+            return result
+
+        return around
+
+    run_model = engine.Forward.features
+
+    def counted(self, images):
+        time.sleep(slow)
+        with COMPUTED.open("ab") as file:
+            file.write(b"x" * len(images))
+        return run_model(self, images)
+
+    code = 1
+    try:
+        engine.Forward.features = counted
+        for owner, call in TOUCHES_THE_DISK:
+            setattr(owner, call, wrapped(getattr(owner, call)))
+        precompute(FEATURES, DATASET, settings(name))
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        os._exit(code)
+
+
+def was_killed(pid):
+    _, status = os.waitpid(pid, 0)
+    assert status in (0, signal.SIGKILL), status
+    return status == signal.SIGKILL
+
+
+def arrays(path):
+    with h5py.File(path) as file:
+        return {f"{role}/{name}": file[role][name][:].tobytes() for role in file for name in file[role]}
+
+
+def assert_whole_or_absent(name):
+    for path in (FOLDER / name).glob("*.h5"):
+        assert verification.problems(path) == []
+
+
+def assert_finished(name):
+    (path,) = (FOLDER / name).iterdir()
+    assert arrays(path) == WHOLE, name
+
+
+def num_computed():
+    return COMPUTED.stat().st_size if COMPUTED.exists() else 0
+
+
+def kill_at_every_step():
+    """One cache, killed at its first step, then going on and killed at its second, and so on until nothing is left."""
+    kills, before = 0, num_computed()
+    while was_killed(child("steps", kill_at=kills + 1)):
+        kills += 1
+        assert_whole_or_absent("steps")
+    assert_finished("steps")
+    repeated = num_computed() - before - 65
+    assert repeated <= kills * SHARD_ROWS
+    return {"kills": kills, "images_repeated": repeated}
+
+
+def kill_at_every_step_of_the_merge():
+    """All shards are there, the process is killed at each of the steps that are left, and another goes on."""
+    finish = PartialCache.finish
+    PartialCache.finish = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+    assert was_killed(child("shards"))
+    PartialCache.finish = finish
+    (folder,) = (FOLDER / "shards").iterdir()
+    assert len(list(folder.glob("*.shard"))) == 5
+    kills, before, killed = 0, num_computed(), True
+    shutil.copytree(FOLDER / "shards", FOLDER / "merge")
+    while killed:
+        killed = was_killed(child("merge", kill_at=kills + 1))
+        kills += killed
+        if any((FOLDER / "merge").glob("*.h5")):  # killed after the rename, or not at all
+            assert_whole_or_absent("merge")
+            assert not was_killed(child("merge"))
+            assert_finished("merge")
+            shutil.rmtree(FOLDER / "merge")
+            shutil.copytree(FOLDER / "shards", FOLDER / "merge")
+    assert num_computed() == before  # all shards were there: no image is computed again
+    return {"kills": kills}
+
+
+def kill_at_random(kills_wanted=30):
+    """Killed by another process after a random time, again and again; finished caches are begun anew."""
+    rng, kills, finished = random.Random(0), 0, 0
+    before, repeated_at_most = num_computed(), 0
+    while kills < kills_wanted:
+        pid = child("random", slow=0.02)
+        time.sleep(rng.uniform(0.0, 1.2))
+        os.kill(pid, signal.SIGKILL)
+        if was_killed(pid):
+            kills += 1
+            assert_whole_or_absent("random")
+        else:
+            assert_finished("random")
+            shutil.rmtree(FOLDER / "random")
+            finished += 1
+    assert not was_killed(child("random"))
+    assert_finished("random")
+    repeated_at_most = num_computed() - before - 65 * (finished + 1)
+    assert repeated_at_most <= kills * SHARD_ROWS
+    return {"kills": kills, "finished": finished + 1, "images_repeated": repeated_at_most}
+
+
+assert not was_killed(child("whole"))
+WHOLE = arrays(next((FOLDER / "whole").iterdir()))
+modes = {"steps": kill_at_every_step, "merge": kill_at_every_step_of_the_merge, "random": kill_at_random}
+print(json.dumps(modes[MODE]()))

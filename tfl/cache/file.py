@@ -1,0 +1,148 @@
+"""A finished cache file: opening it, and reading its rows."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from tfl import trust
+from tfl.cache.schema import Header, open_plain, read_header, require_signature
+from tfl.errors import CacheError
+from tfl.spec import CacheSpec, Role, differences
+
+logger = logging.getLogger(__name__)
+
+
+class Rows(NamedTuple):
+    """What is stored of some images: `features` (n, d), `labels` (n,) int64, `ids` (n,) bytes."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A finished cache file; arrays are read on demand, by any number of processes and without a lock.
+
+    Attributes:
+      provenance: what made the file but does not decide its values.
+      digests: `sha256:...` of each array's bytes, by `<role>/<name>`; what `verify` compares.
+    """
+
+    path: Path
+    spec: CacheSpec
+    class_names: tuple[str, ...]
+    provenance: dict[str, Any]
+    digests: dict[str, str]
+    num_rows: dict[Role, int]
+    num_features: int
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+    def read(self, role: Role) -> Rows:
+        """All rows of a role, checksums verified by HDF5.
+
+        Raises:
+          CacheError: the role is not in the file, or its bytes are not what was written.
+        """
+        with self._opened(role) as group:
+            return Rows(group["features"][:], self._labels(group, slice(None)), group["ids"][:])
+
+    def read_rows(self, role: Role, rows: np.ndarray) -> np.ndarray:
+        """Features of some rows, given in increasing order, `(len(rows), d)`."""
+        with self._opened(role) as group:
+            first, last = int(rows[0]), int(rows[-1])
+            if last - first < 4 * len(rows):  # HDF5 is slow at picking rows: a dense range is read whole
+                return np.asarray(group["features"][first : last + 1][rows - first])
+            return np.asarray(group["features"][rows])
+
+    def read_ids(self, role: Role) -> np.ndarray:
+        """The ids of a role, `(n,)` bytes."""
+        with self._opened(role) as group:
+            return np.asarray(group["ids"][:])
+
+    def read_labels(self, role: Role) -> np.ndarray:
+        """The labels of a role, `(n,)` int64."""
+        with self._opened(role) as group:
+            return self._labels(group, slice(None))
+
+    def _labels(self, group: h5py.Group, rows: slice) -> np.ndarray:
+        labels = np.asarray(group["labels"][rows])
+        if labels.min() < 0 or labels.max() >= self.num_classes:
+            raise ValueError(f"labels range from {labels.min()} to {labels.max()} for {self.num_classes} classes")
+        return labels
+
+    @contextlib.contextmanager
+    def _opened(self, role: Role) -> Iterator[h5py.Group]:
+        if role not in self.num_rows:
+            raise CacheError(
+                f"{self.path} has no {role} rows; it has {', '.join(self.num_rows)}. "
+                f"Precompute again with --{role}-split"
+            )
+        try:
+            with open_plain(self.path) as file:
+                yield file[role]
+        except (OSError, KeyError, ValueError, RuntimeError) as error:
+            raise CacheError(
+                f"{self.path} is damaged in {role}: {error}; `tfl verify` names the rows; remove the file and "
+                "precompute again"
+            ) from error
+
+
+def open_cache(path: Path, expected: CacheSpec | None = None) -> Cache:
+    """Open a finished cache file, and refuse one that is not what the caller takes it for.
+
+    A file that this user's tfl has not written, or that has changed since, is first read whole in a limited process.
+
+    Args:
+      expected: the spec that the caller is about to use the features under.
+
+    Raises:
+      CacheError: no such file, not HDF5, another format number, damaged, or of another spec (each differing field
+        with both values).
+    """
+    if not path.is_file():
+        hint = f"; {path}.partial is unfinished: run precompute again" if Path(f"{path}.partial").exists() else ""
+        raise CacheError(f"there is no cache file {path}{hint}")
+    require_signature(path)
+    if not trust.is_known(path):
+        if problems := trust.problems_of("cache", path):
+            raise CacheError("\n  ".join([f"{path} cannot be trusted; remove it and precompute again:", *problems]))
+        trust.remember(path)
+    cache = Cache(path, **vars(header_of(path)))
+    if expected is not None and (lines := differences(cache.spec, expected)):
+        raise CacheError("\n  ".join([f"{path} was made under another spec", *lines]))
+    return cache
+
+
+def header_of(path: Path) -> Header:
+    """The header of a file, checked against the format.
+
+    Raises:
+      CacheError: it is damaged, or not as the format says.
+    """
+    try:
+        with open_plain(path) as file:
+            return read_header(file, path.stat().st_size)
+    except Exception as error:  # h5py tells of damage by a dozen kinds of exception
+        raise CacheError(f"{path}: {error}; remove it and precompute again") from error
+
+
+def list_caches(folder: Path) -> list[Cache]:
+    """Every readable cache file in a folder, by name; others are passed over with a warning."""
+    caches = []
+    for path in sorted(folder.glob("*.h5")):
+        try:
+            caches.append(open_cache(path))
+        except CacheError as error:
+            logger.warning("passed over: %s", error)
+    return caches

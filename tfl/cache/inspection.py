@@ -1,0 +1,79 @@
+"""What is in a cache file, or how far an unfinished one is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfl.cache.file import Cache, open_cache
+from tfl.cache.lock import holder_of
+from tfl.cache.partial import PartialCache
+from tfl.cache.schema import FORMAT
+
+
+def inspect(path: Path) -> dict[str, Any]:
+    """Describe a cache file; or, given its folder `*.partial`, or its name while it is being made, what is there of it.
+
+    Returns:
+      Plain values for JSON. Of both: `path`, `bytes`, `format`, `fingerprint`, `spec`. Of a file: `class_names`,
+      `num_features`, `rows` by role, `class_counts` by role and name, `provenance`, `checked` (what this reading has
+      checked). Of a folder: `rows` by role with `finished` and `total`, `seconds` and `images_computed` so far,
+      `seconds_left` (null before the first shard), `skipped`, `held_by`, `made_with`.
+
+    Raises:
+      CacheError: neither is there, or it is damaged.
+    """
+    folder = path if path.is_dir() else Path(f"{path}.partial")
+    if not path.is_file() and folder.is_dir():
+        return _inspect_partial(PartialCache.found(folder))
+    return _inspect_file(open_cache(path))
+
+
+def _inspect_file(cache: Cache) -> dict[str, Any]:
+    for role in cache.num_rows:
+        cache.read_ids(role)
+    return {
+        "path": str(cache.path),
+        "bytes": cache.path.stat().st_size,
+        "format": FORMAT,
+        "fingerprint": cache.spec.fingerprint,
+        "spec": json.loads(cache.spec.to_json()),
+        "class_names": list(cache.class_names),
+        "num_features": cache.num_features,
+        "rows": cache.num_rows,
+        "class_counts": {
+            role: dict(
+                zip(
+                    cache.class_names,
+                    np.bincount(cache.read_labels(role), minlength=cache.num_classes).tolist(),
+                    strict=True,
+                )
+            )
+            for role in cache.num_rows
+        },
+        "provenance": cache.provenance,
+        "checked": "header, sizes, labels and ids are in order; `tfl verify` reads every byte of the features as well",
+    }
+
+
+def _inspect_partial(partial: PartialCache) -> dict[str, Any]:
+    summaries = partial.summaries()
+    missing = partial.missing()
+    left = {role: sum(s.stop - s.start for s in missing if s.role == role) for role in partial.num_rows}
+    seconds = sum(summary.cost.seconds for summary in summaries)
+    computed = sum(summary.cost.images_computed for summary in summaries)
+    return {
+        "path": str(partial.folder),
+        "bytes": sum(file.stat().st_size for file in partial.folder.iterdir()),
+        "format": FORMAT,
+        "fingerprint": partial.spec.fingerprint,
+        "spec": json.loads(partial.spec.to_json()),
+        "rows": {role: {"finished": n - left[role], "total": n} for role, n in partial.num_rows.items()},
+        "seconds": round(seconds, 1),
+        "images_computed": computed,
+        "seconds_left": round(sum(left.values()) * seconds / computed, 1) if computed else None,
+        "skipped": [image._asdict() for summary in summaries for image in summary.skipped],
+        "held_by": holder_of(partial.folder),
+        "made_with": partial.making,
+    }

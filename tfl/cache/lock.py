@@ -1,0 +1,102 @@
+"""One process at a time works in a folder; the operating system lets go of it when that process ends, however it ends.
+
+The lock saves double work; that files are whole does not depend on it, for each is written under a name of its own.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from tfl.errors import CacheError
+
+NO_LOCKS = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS}  # of a shared disk without a lock service
+
+
+@contextlib.contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Hold a folder, which is made if it is not there.
+
+    Args:
+      what: the words for what is being made, for the refusal.
+
+    Raises:
+      CacheError: another process holds it; which one, on which host.
+    """
+    with _lock_file(folder) as lock:
+        has_locks = _take(lock, folder, what)
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {platform.node()}")
+        lock.flush()
+        try:
+            yield
+        finally:
+            if not has_locks:
+                (folder / "lock").unlink(missing_ok=True)
+
+
+def holder_of(folder: Path) -> str:
+    """The process that works in a folder, `process 17 on host`; empty if none does."""
+    try:
+        with (folder / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return ""
+    except BlockingIOError:
+        return (folder / "lock").read_text().strip()
+    except OSError:
+        return ""
+
+
+@contextlib.contextmanager
+def _lock_file(folder: Path) -> Iterator[TextIO]:
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = (folder / "lock").open("a+")
+        except FileNotFoundError:  # another process finished, and removed the folder, between the two lines above
+            continue
+        with lock:
+            yield lock
+        return
+
+
+def _take(lock: TextIO, folder: Path, what: str) -> bool:
+    """Take the lock at once or refuse; returns whether the disk has locks at all."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        raise CacheError(f"{what} is being made by {_holder(lock)}; wait for it") from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    holder = _holder(lock)
+    if holder and not _is_dead(holder):
+        raise CacheError(
+            f"{what} is being made by {holder}, as {folder / 'lock'} says (this disk has no locks); wait for it, or "
+            "remove that file if the process is gone"
+        )
+    return False
+
+
+def _holder(lock: TextIO) -> str:
+    lock.seek(0)
+    return lock.read().strip()
+
+
+def _is_dead(holder: str) -> bool:
+    """Whether the holder was a process of this machine that is there no more; of another machine nobody can know."""
+    process, _, host = holder.removeprefix("process ").partition(" on ")
+    if host != platform.node() or not process.isdigit():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False

@@ -1,0 +1,156 @@
+"""Shards into the final HDF5 file."""
+
+import hashlib
+import io
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from tfl import trust
+from tfl.cache.ids import UniqueIds
+from tfl.cache.schema import ARRAYS, CHUNK_BYTES, FORMAT, HDF5_VERSION
+from tfl.cache.shards import UNFINISHED, Summary, raise_if_full, read_shard, read_summary, sync_folder
+from tfl.errors import CacheError
+from tfl.spec import DIGEST_PREFIX, CacheSpec, Role
+
+
+def merge(path: Path, folder: Path, shards: dict[Role, list[Path]], spec: CacheSpec, described: dict[str, Any]) -> None:
+    """Write the final file in `folder`, bring it to the disk, and give it its name.
+
+    Args:
+      described: `class_names` and `provenance`, to which what the shards took and left out is added.
+
+    Raises:
+      DamagedShardError: a shard is not what was written.
+      CacheError: an id stands in two rows, a role has no image left, or the disk is full.
+    """
+    summaries = {role: [read_summary(shard) for shard in of_role] for role, of_role in shards.items()}
+    described["provenance"] |= _totals([summary for of_role in summaries.values() for summary in of_role])
+    unfinished = folder / f"merged.{uuid.uuid4().hex[:8]}{UNFINISHED}"
+    needed = sum(shard.stat().st_size for of_role in shards.values() for shard in of_role)
+    try:
+        with _Surviving(unfinished) as target:
+            with h5py.File(target, "w", libver=(HDF5_VERSION, HDF5_VERSION)) as file:
+                ids = UniqueIds()
+                digests: dict[str, str] = {}
+                for role, of_role in shards.items():
+                    digests |= _write_role(file.create_group(role), of_role, summaries[role], ids)
+                    target.require_written()
+                _write_attributes(file, spec, {**described, "digests": digests})
+            target.require_written()
+        unfinished.replace(path)
+    except OSError as error:
+        raise_if_full(error, folder, needed)
+        raise
+    finally:
+        unfinished.unlink(missing_ok=True)
+    sync_folder(path.parent)
+    trust.remember(path)
+
+
+class _Surviving(io.RawIOBase):
+    """A file that keeps a write error to itself: HDF5 1.14 crashes at the end of a process in which a write failed."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w+b", buffering=0)
+        self._error: OSError | None = None
+
+    def require_written(self) -> None:
+        """Bring the content to the disk.
+
+        Raises:
+          OSError: the first that a write or this has met.
+        """
+        if self._error is not None:
+            raise self._error
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        return self._file.readinto(buffer) or 0
+
+    def write(self, content: Any) -> int:
+        view = memoryview(content)
+        try:
+            written = 0
+            while self._error is None and written < len(view):  # a write may be a short one
+                written += self._file.write(view[written:]) or 0
+        except OSError as error:
+            self._error = error
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return self._file.truncate(size)
+        except OSError as error:
+            self._error = self._error or error
+            return size or 0
+
+
+def _totals(summaries: list[Summary]) -> dict[str, Any]:
+    """Over all the processes that took part."""
+    seconds = sum(summary.cost.seconds for summary in summaries)
+    computed = sum(summary.cost.images_computed for summary in summaries)
+    rate = round(computed / seconds, 2) if seconds else 0.0
+    skipped = [image._asdict() for summary in summaries for image in summary.skipped]
+    return {
+        "seconds": round(seconds, 3),
+        "images_computed": computed,
+        "images_per_second": rate,
+        "skipped": skipped,
+    }
+
+
+def _write_attributes(file: h5py.File, spec: CacheSpec, described: dict[str, Any]) -> None:
+    """Texts of fixed length: those of variable length would lie in a heap that HDF5 does not checksum."""
+    file.attrs["format"] = np.int64(FORMAT)
+    file.attrs["spec"] = np.bytes_(spec.to_json())
+    file.attrs["fingerprint"] = np.bytes_(spec.fingerprint)
+    for name, value in described.items():
+        file.attrs[name] = np.bytes_(json.dumps(value))
+
+
+def _write_role(group: h5py.Group, shards: list[Path], summaries: list[Summary], ids: UniqueIds) -> dict[str, str]:
+    """Write one role, shard by shard; returns the sha256 of each of its arrays."""
+    count = sum(summary.num_rows for summary in summaries)
+    role = group.name.strip("/")
+    if not count:
+        raise CacheError(f"all images of the {role} rows were left out: {summaries[0].skipped[0].reason}")
+    id_dtype = np.dtype(f"S{max(summary.id_bytes for summary in summaries if summary.num_rows)}")
+    digests = {name: hashlib.sha256() for name in ARRAYS}
+    start = 0
+    for path in shards:
+        rows = read_shard(path)
+        rows = rows._replace(ids=rows.ids.astype(id_dtype))
+        if start == 0 and "features" not in group:
+            for name in ARRAYS:
+                _create(group, name, count, getattr(rows, name))
+        if (repeated := ids.add(rows.ids)) is not None:
+            raise CacheError(f"the id {repeated!r} stands in two rows; ids are unique over all roles")
+        for name in ARRAYS:
+            array = np.ascontiguousarray(getattr(rows, name))
+            group[name][start : start + len(array)] = array
+            digests[name].update(array.view(np.uint8).data)
+        start += len(rows.ids)
+    return {f"{role}/{name}": DIGEST_PREFIX + digest.hexdigest() for name, digest in digests.items()}
+
+
+def _create(group: h5py.Group, name: str, count: int, like: np.ndarray) -> None:
+    """An array of `count` rows; the bytes of a chunk, one row at least, are about `CHUNK_BYTES`."""
+    row_bytes = like.dtype.itemsize * int(np.prod(like.shape[1:]))
+    chunk = (max(1, min(count, CHUNK_BYTES // row_bytes)), *like.shape[1:])
+    group.create_dataset(name, (count, *like.shape[1:]), like.dtype, chunks=chunk, fletcher32=True)

@@ -1,0 +1,176 @@
+"""The folder of finished shards that a cache file is made from, `<name>.h5.partial`.
+
+It holds `lock`, which says which process works in it; `manifest.json`, what the bits of the rows depend on (engine,
+versions, device, threads, batch size, shard rows); and the shards, `<role>-<first row>.shard`.
+"""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tfl.cache.file import Rows
+from tfl.cache.lock import locked
+from tfl.cache.merge import merge
+from tfl.cache.schema import FORMAT
+from tfl.cache.shards import UNFINISHED, Cost, Skipped, Summary, read_summary, write_shard, write_whole
+from tfl.errors import CacheError, SpecError
+from tfl.spec import CacheSpec, Role
+
+MANIFEST = "manifest.json"
+ID_BYTES = 64  # an estimate, for the room on the disk
+SPARE_BYTES = 1 << 20
+
+
+class Shard(NamedTuple):
+    """A range of rows of one role's split, before any image is left out."""
+
+    role: Role
+    start: int
+    stop: int
+
+
+class PartialCache:
+    """A cache file in the making; one process at a time holds it.
+
+    Args:
+      path: the final file.
+      num_rows: images of each role.
+      making: what must be the same when a killed run goes on, for the bits to be the same: engine, versions,
+        device, threads, batch size, shard rows.
+    """
+
+    def __init__(self, path: Path, spec: CacheSpec, num_rows: dict[Role, int], making: dict[str, Any]) -> None:
+        self.path = path
+        self.folder = Path(f"{path}.partial")
+        self.making = making
+        self.num_rows = num_rows
+        self.spec = spec
+
+    @classmethod
+    def found(cls, folder: Path) -> "PartialCache":
+        """What an unfinished folder says of itself.
+
+        Raises:
+          CacheError: it is no such folder.
+        """
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text())
+            spec = CacheSpec.from_json(json.dumps(manifest.pop("spec")))
+            num_rows = manifest.pop("num_rows")
+            making = {key: value for key, value in manifest.items() if key not in ("format", "fingerprint")}
+            int(making["shard_rows"])
+            return cls(folder.with_suffix(""), spec, num_rows, making)
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError, SpecError) as error:
+            raise CacheError(f"{folder} is not the folder of an unfinished cache: {error}") from error
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder; when the final file is there at the end, whoever made it, the folder goes.
+
+        Raises:
+          CacheError: another process holds the folder, or it was begun with other settings.
+        """
+        with locked(self.folder, str(self.path)):
+            try:
+                if not self.path.exists():
+                    self._begin_or_go_on()
+                yield
+            finally:
+                if self.path.exists():
+                    shutil.rmtree(self.folder, ignore_errors=True)
+
+    def discard_if_finished(self) -> None:
+        """Remove what a process left that was killed between the last rename and the removal of its folder."""
+        if self.path.exists() and self.folder.exists():
+            with contextlib.suppress(CacheError), self.held():
+                pass
+
+    def _begin_or_go_on(self) -> None:
+        manifest = self.folder / MANIFEST
+        is_new = not manifest.exists()
+        for leftover in self.folder.glob("*.shard" if is_new else f"*{UNFINISHED}"):
+            leftover.unlink()
+        ours = {
+            "format": FORMAT,
+            "fingerprint": self.spec.fingerprint,
+            "spec": json.loads(self.spec.to_json()),
+            "num_rows": self.num_rows,
+            **self.making,
+        }
+        if is_new:
+            write_whole(manifest, json.dumps(ours, indent=2).encode())
+            return
+        theirs = json.loads(manifest.read_text())
+        if changed := [key for key in ours if ours[key] != theirs.get(key)]:
+            lines = [
+                f"{self.folder} was begun with other settings, and its rows would differ in the last bits",
+                *(f"  {key}: {theirs.get(key)} in the folder, {ours[key]} now" for key in changed),
+                "go on with those settings, or remove the folder to begin again",
+            ]
+            raise CacheError("\n".join(lines))
+
+    def shards(self) -> list[Shard]:
+        """All shards, in the order of their rows."""
+        step = self.making["shard_rows"]
+        return [
+            Shard(role, start, min(start + step, count))
+            for role, count in self.num_rows.items()
+            for start in range(0, count, step)
+        ]
+
+    def missing(self) -> list[Shard]:
+        """The shards that are not finished; finished ones are known by their names and not read."""
+        return [shard for shard in self.shards() if not self._path_of(shard).exists()]
+
+    def summaries(self) -> list[Summary]:
+        """The headers of the finished shards.
+
+        Raises:
+          DamagedShardError: one is no header.
+        """
+        paths = [self._path_of(shard) for shard in self.shards()]
+        return [read_summary(path) for path in paths if path.exists()]
+
+    def _path_of(self, shard: Shard) -> Path:
+        return self.folder / f"{shard.role}-{shard.start:09d}.shard"
+
+    def require_room(self, num_features: int) -> None:
+        """Refuse to begin what the disk has no room for: the missing shards, and beside all of them the final file.
+
+        Raises:
+          CacheError: how many bytes are needed, where, and how many there are.
+        """
+        value_bytes = {"float32": 4, "float16": 2}[self.spec.features.feature_dtype]
+        row_bytes = num_features * value_bytes + 8 + ID_BYTES
+        shards = row_bytes * sum(shard.stop - shard.start for shard in self.missing())
+        final = row_bytes * sum(self.num_rows.values()) + SPARE_BYTES
+        if (free := shutil.disk_usage(self.folder).free) < shards + final:
+            raise CacheError(
+                f"{self.folder.parent.resolve()} has {free:,} bytes free, and {shards + final:,} are needed: "
+                f"{shards:,} for the rows on their way, {final:,} for the file. Make room, or choose another "
+                "--cache-dir"
+            )
+
+    def write(self, shard: Shard, rows: Rows, cost: Cost, skipped: list[Skipped] | None = None) -> None:
+        """Leave a finished shard.
+
+        Raises:
+          CacheError: the disk is full; nothing half-written is left.
+        """
+        write_shard(self._path_of(shard), rows, cost, skipped or [])
+
+    def finish(self, class_names: tuple[str, ...], provenance: dict[str, Any]) -> Path:
+        """Merge the shards into the final file: written in the folder, flushed to disk, renamed.
+
+        Raises:
+          DamagedShardError: a shard is not what was written.
+          CacheError: an id stands in two rows, a role has no image left, or the disk is full.
+        """
+        shards: dict[Role, list[Path]] = {role: [] for role in self.num_rows}
+        for shard in self.shards():
+            shards[shard.role].append(self._path_of(shard))
+        merge(self.path, self.folder, shards, self.spec, {"class_names": class_names, "provenance": provenance})
+        return self.path

@@ -1,0 +1,154 @@
+"""A shard: some rows on their way to a cache file, in one file that is whole or is found not to be.
+
+Its lines: the sha256 of the rest, in hex; a header as JSON; then the arrays as .npz to the end.
+"""
+
+import contextlib
+import errno
+import hashlib
+import io
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+
+from tfl.cache.file import Rows
+from tfl.errors import CacheError
+
+DIGEST_LENGTH = 64
+UNFINISHED = ".writing"
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class Cost(NamedTuple):
+    """What a shard took: wall seconds, and images that went through the backbone (the others were copied)."""
+
+    seconds: float
+    images_computed: int
+
+
+class Skipped(NamedTuple):
+    """An image that was left out, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What stands in a shard's header: enough to lay out the final file before any features are read."""
+
+    num_rows: int
+    id_bytes: int
+    cost: Cost
+    skipped: list[Skipped]
+
+
+class DamagedShardError(CacheError):
+    """A finished shard does not hold what was written; it can be removed and made again."""
+
+    def __init__(self, path: Path, reason: object) -> None:
+        super().__init__(f"shard {path} is damaged ({reason}); it is made again")
+        self.path = path
+
+
+def write_shard(path: Path, rows: Rows, cost: Cost, skipped: list[Skipped]) -> None:
+    """Leave a finished shard: built in memory, written in one piece, flushed to disk, renamed."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **rows._asdict())
+    header = {"num_rows": len(rows.ids), "id_bytes": rows.ids.dtype.itemsize, "cost": cost, "skipped": skipped}
+    content = json.dumps(header).encode() + b"\n" + buffer.getvalue()
+    write_whole(path, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+
+
+def read_summary(path: Path) -> Summary:
+    """The header of a shard, whose rows are not read.
+
+    Raises:
+      DamagedShardError: it is none.
+    """
+    with _damaged(path), path.open("rb") as file:
+        file.seek(DIGEST_LENGTH + 1)
+        return _summary(file.readline())
+
+
+def read_shard(path: Path) -> Rows:
+    """The rows of a shard.
+
+    Raises:
+      DamagedShardError: a byte is not what was written.
+    """
+    with _damaged(path):
+        content = path.read_bytes()
+        payload = memoryview(content)[DIGEST_LENGTH + 1 :]
+        if hashlib.sha256(payload).hexdigest().encode() + b"\n" != content[: DIGEST_LENGTH + 1]:
+            raise ValueError("its sha256 is not that of what was written")
+        buffer = io.BytesIO(payload)
+        summary = _summary(buffer.readline())
+        with np.load(io.BytesIO(buffer.read()), allow_pickle=False) as arrays:
+            rows = Rows(*(arrays[name] for name in Rows._fields))
+        if len(rows.ids) != summary.num_rows:
+            raise ValueError(f"it holds {len(rows.ids)} rows, {summary.num_rows} was expected")
+        return rows
+
+
+def _summary(line: bytes) -> Summary:
+    values: dict[str, Any] = json.loads(line)
+    skipped = [Skipped(*pair) for pair in values["skipped"]]
+    return Summary(values["num_rows"], values["id_bytes"], Cost(*values["cost"]), skipped)
+
+
+@contextlib.contextmanager
+def _damaged(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedShardError(path, error) from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """A file under this name is complete and on the disk, or absent.
+
+    Raises:
+      CacheError: the disk is full.
+    """
+    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            flush(file)
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise_if_full(error, path.parent, len(content))
+        raise
+    sync_folder(path.parent)
+
+
+def raise_if_full(error: OSError, folder: Path, needed_bytes: int) -> None:
+    """Turn what the system says of a full disk into what the user can do about it."""
+    if error.errno in FULL:
+        raise CacheError(
+            f"{folder} has no room: {needed_bytes:,} bytes are needed there ({error.strerror}). What was finished is "
+            "kept: make room, and give the same command again"
+        ) from error
+
+
+def flush(file: IO[bytes]) -> None:
+    """Bring a file's content to the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's list of names to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

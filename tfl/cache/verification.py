@@ -1,0 +1,82 @@
+"""Whether every byte of a cache file is what was written."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from tfl import trust
+from tfl.cache.file import header_of, open_cache
+from tfl.cache.ids import UniqueIds
+from tfl.cache.schema import ARRAYS, Header, open_plain, require_signature
+from tfl.errors import CacheError
+from tfl.spec import DIGEST_PREFIX, Role
+
+
+def verify(path: Path) -> list[str]:
+    """Read a cache file to its end, in a limited process, and compare everything with what was written.
+
+    Returns:
+      What is wrong, a line each, naming the array and its rows; empty if every byte is right.
+
+    Raises:
+      CacheError: there is no such file.
+    """
+    if not path.is_file():
+        open_cache(path)  # which says why
+    found = trust.problems_of("cache", path)
+    if not found:
+        trust.remember(path)
+    return found
+
+
+def problems(path: Path) -> list[str]:
+    """`verify`, in this process."""
+    try:
+        require_signature(path)
+        header = header_of(path)
+        with open_plain(path) as file:
+            return list(_problems_of_rows(file, header))
+    except (CacheError, OSError) as error:
+        return [str(error)]
+
+
+def _problems_of_rows(file: h5py.File, header: Header) -> Iterator[str]:
+    ids = UniqueIds()
+    for role in header.num_rows:
+        for name in ARRAYS:
+            yield from _problems_of_array(file[role][name], role, header, ids)
+
+
+def _problems_of_array(array: h5py.Dataset, role: Role, header: Header, ids: UniqueIds) -> Iterator[str]:
+    what = f"{role}/{array.name.rsplit('/', 1)[1]}"
+    digest, is_whole = hashlib.sha256(), True
+    for start, stop in _blocks(array):
+        try:
+            block = np.ascontiguousarray(array[start:stop])
+        except (OSError, RuntimeError, ValueError) as error:
+            yield f"{what} rows {start} to {stop - 1} are damaged ({error})"
+            is_whole = False
+            continue
+        digest.update(block.view(np.uint8).data)
+        if problem := _problem_of_values(block, what, header, ids):
+            yield f"{what} rows {start} to {stop - 1}: {problem}"
+    if is_whole and DIGEST_PREFIX + digest.hexdigest() != header.digests[what]:
+        yield f"{what} rows 0 to {len(array) - 1} are not those that were written (another sha256)"
+
+
+def _problem_of_values(block: np.ndarray, what: str, header: Header, ids: UniqueIds) -> str:
+    if what.endswith("features"):
+        return "" if np.isfinite(block).all() else "a value is not a finite number"
+    if what.endswith("labels"):
+        last = len(header.class_names) - 1
+        return "" if block.min() >= 0 and block.max() <= last else f"a label is not between 0 and {last}"
+    repeated = ids.add(block)
+    return "" if repeated is None else f"the id {repeated!r} stands in two rows"
+
+
+def _blocks(array: h5py.Dataset) -> Iterator[tuple[int, int]]:
+    step = array.chunks[0]
+    return ((start, min(start + step, len(array))) for start in range(0, len(array), step))

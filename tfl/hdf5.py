@@ -1,0 +1,88 @@
+"""HDF5 files of weights, from wherever a user has them: looked through before Keras reads them."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from tfl import trust
+from tfl.errors import TflError
+
+BLOCK_BYTES = 1 << 20
+MAX_EXPANSION = 2  # of compressed arrays, over the file's size; weights hardly shrink
+FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
+
+
+def require_harmless(path: Path, error: type[TflError]) -> None:
+    """Refuse a weights file that reaches outside itself, claims more than it holds, or cannot be read to its end.
+
+    Raises:
+      error: what is wrong with the file.
+    """
+    if not h5py.is_hdf5(path):
+        raise error(f"{path} is not an HDF5 file ({path.stat().st_size} bytes); expected .weights.h5 or .h5 of Keras")
+    if not trust.is_known(path):
+        if found := trust.problems_of("weights", path):
+            raise error("\n  ".join([f"{path} cannot be trusted; get it again:", *found]))
+        trust.remember(path)
+
+
+def problems(path: Path) -> list[str]:
+    """What is wrong with a file of plain arrays in groups; empty if nothing. Every array is read to its end."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            walk = _Walk(path.stat().st_size)
+            walk.group(file)
+            return walk.problems
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 -- h5py tells of damage by a dozen kinds of exception
+        return [f"it cannot be read: {error}"]
+
+
+class _Walk:
+    def __init__(self, file_bytes: int) -> None:
+        self.problems: list[str] = []
+        self._room = MAX_EXPANSION * file_bytes
+        self._seen: set[Any] = set()
+
+    def group(self, group: h5py.Group) -> None:
+        where = h5py.h5o.get_info(group.id)
+        if where.addr in self._seen:  # hard links may form a ring
+            return
+        self._seen.add(where.addr)
+        for name in group.id:
+            if group.id.links.get_info(name).type != h5py.h5l.TYPE_HARD:
+                self.problems.append(f"{group.name} holds a link, {name!r}, that may lead out of the file")
+                continue
+            member = group[name]
+            if isinstance(member, h5py.Group):
+                self.group(member)
+            elif isinstance(member, h5py.Dataset):
+                self._array(member)
+
+    def _array(self, array: h5py.Dataset) -> None:
+        how = array.id.get_create_plist()
+        filters = {how.get_filter(index)[0] for index in range(how.get_nfilters())}
+        if how.get_layout() == h5py.h5d.VIRTUAL or how.get_external_count() or filters - FILTERS:
+            self.problems.append(f"{array.name} is stored outside this file, or by an unknown filter")
+        elif array.dtype.kind not in "fiub":
+            self.problems.append(f"{array.name} holds {array.dtype}; expected numbers")
+        else:
+            self._room -= array.dtype.itemsize * math.prod(array.shape)
+            if self._room < 0:
+                self.problems.append(f"{array.name} of shape {array.shape} is larger than the file allows")
+            else:
+                _read_through(array)
+
+
+def _read_through(array: h5py.Dataset) -> None:
+    if not array.shape:
+        array[()]
+        return
+    row_bytes = max(1, array.dtype.itemsize * math.prod(array.shape[1:]))
+    step = max(1, BLOCK_BYTES // row_bytes)
+    for start in range(0, array.shape[0], step):
+        np.asarray(array[start : start + step])
