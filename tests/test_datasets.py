@@ -1,12 +1,14 @@
 import io
+import struct
+import zlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import write_npz
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tfl import datasets
 from tfl.datasets.images import decode_image
@@ -295,9 +297,6 @@ def test_truncated_image_is_named(folder):
         list(opened(folder).examples("train", 0, 12))
 
 
-# --- decoding
-
-
 def encoded(image: Image.Image, kind: str = "png", **options) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
@@ -305,6 +304,22 @@ def encoded(image: Image.Image, kind: str = "png", **options) -> bytes:
 
 
 GRADIENT = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
+PICTURE = Image.fromarray(np.stack([GRADIENT, GRADIENT[::-1], GRADIENT[:, ::-1]], axis=2))
+
+
+def encoded_as(suffix: str) -> bytes:
+    return encoded(PICTURE, Image.registered_extensions()[suffix])
+
+
+def bomb() -> bytes:
+    """A PNG of a few bytes that claims 60000 x 60000 pixels."""
+    small = bytearray(encoded(Image.new("L", (1, 1))))
+    header = b"IHDR" + (60_000).to_bytes(4, "big") * 2 + small[24:29]
+    small[12:33] = header + zlib.crc32(header).to_bytes(4, "big")
+    return bytes(small)
+
+
+# --- decoding
 
 
 def test_grey_becomes_three_equal_channels():
@@ -319,7 +334,7 @@ def test_sixteen_bit_grey_is_scaled():
 
 
 def test_palette_rgba_and_cmyk_become_rgb():
-    rgb = Image.fromarray(np.stack([GRADIENT, GRADIENT[::-1], GRADIENT[:, ::-1]], axis=2))
+    rgb = PICTURE
     palette = rgb.convert("P", palette=Image.Palette.ADAPTIVE, colors=48)
     np.testing.assert_array_equal(decode_image(encoded(palette), "p"), np.asarray(palette.convert("RGB")))
     rgba = rgb.copy()
@@ -349,20 +364,77 @@ def test_exif_orientation_is_applied():
     np.testing.assert_array_equal(decode_image(content, "turned")[:, :, 0], np.rot90(GRADIENT, -1))
 
 
-def test_first_frame_of_an_animation():
+@pytest.mark.parametrize("kind", ["gif", "png", "webp"])
+def test_first_frame_of_an_animation(kind):
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
-    content = encoded(frames[0], "gif", save_all=True, append_images=frames[1:])
+    options = {"lossless": True} if kind == "webp" else {}
+    content = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
     np.testing.assert_array_equal(decode_image(content, "animated")[0, 0], [255, 0, 0])
 
 
-def test_decompression_bomb_is_refused_unread():
-    small = bytearray(encoded(Image.new("L", (1, 1))))
-    header = b"IHDR" + (60_000).to_bytes(4, "big") * 2 + small[24:29]
-    import zlib
+def claiming(suffix: str, size: int) -> bytes:
+    """A small file whose header claims `size` x `size` pixels."""
+    content = bytearray(encoded_as(suffix))
+    if suffix == ".gif":
+        struct.pack_into("<HH", content, 6, size, size)
+    elif suffix == ".bmp":
+        struct.pack_into("<ii", content, 18, size, size)
+    elif suffix == ".jpg":
+        struct.pack_into(">HH", content, content.index(b"\xff\xc0") + 5, size, size)
+    elif suffix == ".webp":
+        struct.pack_into("<HH", content, content.index(b"\x9d\x01\x2a") + 3, size, size)
+    elif suffix == ".tif":
+        for tag in (256, 257):  # the width and the height, each a LONG
+            struct.pack_into("<I", content, content.index(struct.pack("<HHI", tag, 4, 1)) + 8, size)
+    elif suffix == ".ppm":
+        content[:] = f"P6 {size} {size} 255 ".encode()
+    return bytes(content)
 
-    small[12:33] = header + zlib.crc32(header).to_bytes(4, "big")
+
+@pytest.mark.parametrize("suffix", [".jpg", ".gif", ".webp", ".tif", ".bmp", ".ppm"])
+def test_decompression_bomb_is_refused_unread(suffix):
     with pytest.raises(DatasetError, match="claims more pixels than are safe"):
-        decode_image(bytes(small), "bomb")
+        decode_image(claiming(suffix, 16_383), "bomb")  # the largest that WebP can say
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("no colour planes"), struct.error("short"), ZeroDivisionError(), MemoryError()], ids=repr
+)
+def test_whatever_pillow_raises_is_an_error_of_the_dataset(monkeypatch, error):
+    def fail(image):
+        raise error
+
+    monkeypatch.setattr(ImageOps, "exif_transpose", fail)
+    with pytest.raises(DatasetError, match="cannot decode the image x.avif: .+; repair or remove it"):
+        decode_image(encoded(PICTURE), "x.avif")
+
+
+def test_warnings_of_metadata_make_no_image_bad():
+    """In these tests a warning is an error; Pillow gives one of this EXIF."""
+    content = encoded(PICTURE, "jpeg", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01\x03\0")
+    assert decode_image(content, "x.jpg").shape == (6, 8, 3)
+
+
+SUFFIXES = sorted(datasets.images.IMAGE_SUFFIXES & Image.registered_extensions().keys())  # AVIF is not in every Pillow
+WHOLE = [encoded_as(suffix) for suffix in SUFFIXES]
+WHOLE.append(encoded(PICTURE, "tiff", compression="jpeg"))
+WHOLE.append(encoded(PICTURE, "webp", save_all=True, append_images=[PICTURE.rotate(180)]))
+edits = st.tuples(st.floats(0, 1), st.integers(0, 12), st.binary(max_size=12))
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(WHOLE), st.lists(edits, min_size=1, max_size=4), st.floats(0.1, 1))
+def test_mutated_image_file_decodes_or_is_an_error_of_the_dataset(content, edits, kept):
+    for place, removed, inserted in edits:
+        start = int(place * len(content))
+        content = content[:start] + inserted + content[start + removed :]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)  # what a mutated header claims is soon decoded
+        try:
+            image = decode_image(content[: int(kept * len(content))], "mutated")
+        except DatasetError:
+            return
+    assert (image.dtype, image.ndim, image.shape[-1]) == (np.uint8, 3, 3)
 
 
 # --- TFDS

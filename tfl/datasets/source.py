@@ -1,7 +1,9 @@
 """What every kind of dataset offers: a name, a version, and labelled images by row."""
 
+import os
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -30,3 +32,10 @@ class Dataset(Protocol):
 
     def examples(self, split: str, start: int, stop: int) -> Iterator[Example]:
         """Rows `start` to `stop` of a split, in stored order."""
+
+
+def as_text(value: Any) -> str:
+    """A name, id or path as text that can be written: what is not UTF-8 stands in backslash escapes."""
+    if isinstance(value, Path):
+        value = os.fsencode(value)
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
