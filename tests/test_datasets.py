@@ -1,7 +1,11 @@
 import io
+import os
+import shutil
 import struct
+import unicodedata
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -283,18 +287,7 @@ def test_files_that_are_no_images_by_name_are_counted(folder, caplog):
     assert "passed over 1 files that are no images by their names" in caplog.text
 
 
-@pytest.mark.parametrize(("content", "message"), [(b"", "is empty"), (b"not an image", "is not an image")])
-def test_broken_file_is_named_at_once(folder, content, message):
-    (folder / "train" / "dog" / "broken.jpg").write_bytes(content)
-    with pytest.raises(DatasetError, match=f"dog/broken.jpg {message}.*repair or remove it"):
-        opened(folder)
-
-
-def test_truncated_image_is_named(folder):
-    path = folder / "train" / "dog" / "3.png"
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(DatasetError, match="cannot decode the image .*train/dog/3.png"):
-        list(opened(folder).examples("train", 0, 12))
+# --- bad images in a folder
 
 
 def encoded(image: Image.Image, kind: str = "png", **options) -> bytes:
@@ -317,6 +310,171 @@ def bomb() -> bytes:
     header = b"IHDR" + (60_000).to_bytes(4, "big") * 2 + small[24:29]
     small[12:33] = header + zlib.crc32(header).to_bytes(4, "big")
     return bytes(small)
+
+
+def the_bad_image(folder, known=True):
+    """The one bad image of the training split, which stands in its row and, where `known`, is told at opening."""
+    source = opened(folder)
+    rows = list(datasets.rows(source, "train", 0, source.num_rows["train"]))
+    (bad,) = (row for row in rows if isinstance(row, datasets.BadImage))
+    assert datasets.known_bad(source, "train") == [bad] * known
+    assert [row.id for row in rows] == sorted(row.id for row in rows)
+    assert len(rows) == source.num_rows["train"]
+    return bad
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        pytest.param("x.jpg", b"", "x.jpg is empty; repair or remove it", id="empty"),
+        pytest.param("x.jpg", b"hello", "x.jpg is not an image that Pillow can read; repair or", id="text-named-jpg"),
+        pytest.param("x.png", bomb(), "x.png claims more pixels than are safe", id="decompression-bomb"),
+        pytest.param(
+            "x.tif", encoded(PICTURE.convert("F"), "tiff"), "x.tif: it holds floating-point pixels", id="floating-point"
+        ),
+    ],
+)
+def test_bad_file_is_known_at_opening(folder, name, content, reason):
+    (folder / "train" / "dog" / name).write_bytes(content)
+    bad = the_bad_image(folder)
+    assert bad.id == f"train/dog/{name}"
+    assert f"{folder}/train/dog/" in bad.reason
+    assert reason in bad.reason
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".gif", ".webp", ".tif", ".bmp"])
+def test_truncated_file_is_known_at_opening(folder, suffix):
+    whole = encoded_as(suffix)
+    path = folder / "train" / "dog" / f"cut{suffix}"
+    path.write_bytes(whole[: len(whole) * 3 // 4])
+    bad = the_bad_image(folder)
+    assert bad.id == f"train/dog/cut{suffix}"
+    assert str(path) in bad.reason
+    assert bad.reason.endswith("; repair or remove it")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".gif", ".webp", ".tif", ".bmp"])
+def test_trailing_junk_does_no_harm(folder, suffix):
+    (folder / "train" / "dog" / f"long{suffix}").write_bytes(encoded_as(suffix) + b"junk")
+    source = opened(folder)
+    assert datasets.known_bad(source, "train") == []
+    assert len(list(datasets.usable(source.examples("train", 0, 13)))) == 13
+
+
+def test_whole_files_are_not_decoded_at_opening(folder, monkeypatch):
+    for suffix in (".jpg", ".png", ".gif", ".webp"):
+        (folder / "train" / "dog" / f"whole{suffix}").write_bytes(encoded_as(suffix))
+    monkeypatch.setattr(ImageOps, "exif_transpose", None)
+    assert datasets.known_bad(opened(folder), "train") == []
+
+
+def test_damage_in_the_midst_is_found_when_the_row_is_read(folder):
+    path = folder / "train" / "dog" / "3.png"
+    content = bytearray(path.read_bytes())
+    content[100] ^= 255
+    path.write_bytes(content)
+    bad = the_bad_image(folder, known=False)
+    assert bad.id == "train/dog/3.png"
+    assert f"cannot decode the image {path}: " in bad.reason
+
+
+def test_only_bad_images_of_the_chosen_rows_are_told(folder):
+    (folder / "train" / "cat" / "1.png").write_bytes(b"")
+    (folder / "test" / "dog" / "0.png").write_bytes(b"")
+    source = opened(folder)
+    assert [bad.id for bad in datasets.known_bad(source, "train[:2]+test")] == ["train/cat/1.png", "test/dog/0.png"]
+    assert datasets.known_bad(source, "train[2:]") == []
+
+
+def test_bad_image_fits_no_npz(folder, tmp_path):
+    (folder / "test" / "cat" / "0.png").write_bytes(b"")
+    with pytest.raises(DatasetError, match="test/cat/0.png is empty; repair or remove it"):
+        datasets.write_npz(opened(folder), tmp_path / "pets.npz")
+
+
+def test_bad_image_changes_the_version_as_any_other(folder):
+    path, versions = folder / "train" / "cat" / "0.png", {opened(folder).version}
+    path.write_bytes(b"")
+    versions.add(opened(folder).version)
+    path.unlink()
+    path.symlink_to("nowhere.png")
+    versions.add(opened(folder).version)
+    assert len(versions) == 3
+
+
+def test_wrong_extension_of_another_format_works(folder):
+    shutil.move(folder / "train" / "dog" / "5.png", folder / "train" / "dog" / "5.jpg")
+    assert len(list(datasets.usable(opened(folder).examples("train", 0, 12)))) == 12
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_unicode_named(folder, form):
+    name = unicodedata.normalize(form, "Zoë 猫.png")
+    shutil.move(folder / "train" / "dog" / "5.png", folder / "train" / "dog" / name)
+    ids = [example.id for example in datasets.usable(opened(folder).examples("train", 0, 12))]
+    assert ids[-1] == f"train/dog/{name}"
+
+
+@pytest.mark.parametrize("part", ["file", "class"])
+def test_not_utf8_named(folder, part):
+    path = folder / "train" / "dog"
+    for place in [path, folder / "test" / "dog"] if part == "class" else [path / "5.png"]:
+        try:
+            place.rename(os.fsdecode(os.fsencode(place.parent) + b"/w\xffx.png"))
+        except OSError:
+            pytest.skip("this file system has UTF-8 names alone")
+    source = opened(folder)
+    bad = datasets.known_bad(source, "train")
+    assert bad[-1].id == ("train/w\\xffx.png/5.png" if part == "class" else "train/dog/w\\xffx.png")
+    assert bad[-1].reason == f"cannot use the image {folder}/{bad[-1].id}: its name is not UTF-8; rename it"
+    assert len(bad) == (6 if part == "class" else 1)
+    assert " ".join([*source.class_names, *(row.id for row in source.examples("train", 0, 12))]).encode()
+
+
+def test_symlinked_file(folder, tmp_path):
+    path = folder / "train" / "dog" / "5.png"
+    shutil.move(path, tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert [e.id for e in datasets.usable(opened(folder).examples("train", 0, 12))][-1] == "train/dog/5.png"
+
+
+def test_symlinked_class_folder(folder, tmp_path):
+    version = opened(folder).version
+    shutil.move(folder / "train" / "dog", tmp_path / "dogs")
+    (folder / "train" / "dog").symlink_to(tmp_path / "dogs")
+    assert opened(folder).version == version
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"), [("nowhere.png", "No such file"), ("loop.png", "Too many levels")], ids=["dangling", "loop"]
+)
+def test_dangling_symlink(folder, target, reason):
+    path = folder / "train" / "dog" / "loop.png"
+    path.symlink_to(target)
+    bad = the_bad_image(folder)
+    assert bad.id == "train/dog/loop.png"
+    assert f"cannot read the image {path}: {reason}" in bad.reason
+
+
+def test_unreadable_file(folder, monkeypatch):
+    """As another user's: root, whom tests may run as, can read everything."""
+    path, read = folder / "train" / "dog" / "5.png", Path.read_bytes
+
+    def read_bytes(self):
+        if self == path:
+            raise PermissionError(13, "Permission denied", str(self))
+        return read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    assert the_bad_image(folder) == ("train/dog/5.png", f"cannot read the image {path}: Permission denied")
+
+
+def test_fifo_and_folder_under_an_images_name_are_passed_over(folder):
+    version = opened(folder).version
+    os.mkfifo(folder / "train" / "dog" / "fifo.jpg")
+    (folder / "train" / "dog" / "folder.jpg").mkdir()
+    (folder / "train" / "dog" / "device.jpg").symlink_to(os.devnull)
+    assert opened(folder).version == version
 
 
 # --- decoding

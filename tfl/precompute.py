@@ -164,7 +164,8 @@ class _Job:
                 stop = min(start + self.settings.shard_rows, count)
                 if not partial.has(role, start):
                     started, computed = time.monotonic(), progress.computed
-                    examples = datasets.rows(self.source, self.spec.dataset.roles[role], start, stop)
+                    rows_here = datasets.rows(self.source, self.spec.dataset.roles[role], start, stop)
+                    examples = datasets.usable(rows_here)
                     rows = self._shard(examples, progress)
                     partial.write(role, start, rows, Cost(time.monotonic() - started, progress.computed - computed))
                 else:

@@ -1,7 +1,7 @@
 """What every kind of dataset offers: a name, a version, and labelled images by row."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -14,6 +14,13 @@ class Example(NamedTuple):
     image: np.ndarray
     label: int
     id: str
+
+
+class BadImage(NamedTuple):
+    """An image that cannot be used, and why; the reason names the file and says what to do."""
+
+    id: str
+    reason: str
 
 
 class Dataset(Protocol):
@@ -30,8 +37,11 @@ class Dataset(Protocol):
     def num_rows(self) -> dict[str, int]:
         """How many images each split has."""
 
-    def examples(self, split: str, start: int, stop: int) -> Iterator[Example]:
-        """Rows `start` to `stop` of a split, in stored order."""
+    def examples(self, split: str, start: int, stop: int) -> Iterator[Example | BadImage]:
+        """Rows `start` to `stop` of a split, in stored order; a bad file is said in its place, not raised."""
+
+    def known_bad(self, split: str, start: int, stop: int) -> Sequence[BadImage]:
+        """Those of these rows that opening the dataset already found to be unusable."""
 
 
 def as_text(value: Any) -> str:

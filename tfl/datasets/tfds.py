@@ -1,14 +1,14 @@
 """TensorFlow Datasets by name; CIFAR-10 also where its official host cannot be reached."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfl import assets
-from tfl.datasets.source import Example
+from tfl.datasets.source import BadImage, Example
 from tfl.errors import AssetError, DatasetError
 
 logger = logging.getLogger(__name__)
@@ -50,6 +50,9 @@ class TfdsDataset:
     @property
     def num_rows(self) -> dict[str, int]:
         return {name: info.num_examples for name, info in self._builder.info.splits.items()}
+
+    def known_bad(self, split: str, start: int, stop: int) -> Sequence[BadImage]:
+        return ()
 
     def examples(self, split: str, start: int, stop: int) -> Iterator[Example]:
         import tensorflow_datasets as tfds
