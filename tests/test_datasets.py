@@ -615,6 +615,25 @@ def test_tfds_set_without_ids_and_in_grey(tmp_path, monkeypatch):
     assert source.class_names == tuple("0123456789")
 
 
+@pytest.mark.parametrize(("is_flipped", "message"), [(False, "Unknown image file format"), (True, "corrupted record")])
+def test_undecodable_tfds_record_is_named(tmp_path, monkeypatch, is_flipped, message):
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    monkeypatch.setattr(tfds, "builder", lambda name: tfds.testing.DummyMnist(data_dir=tmp_path))
+    source = datasets.open_dataset(DatasetSpec(dataset="dummy_mnist"))
+    (path,) = tmp_path.rglob("*train.tfrecord*")
+    records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for row, record in enumerate(records):
+            writer.write(record.replace(b"\x89PNG", b"none") if row == 4 else record)
+    if is_flipped:
+        path.write_bytes(path.read_bytes().replace(b"none", b"some"))  # now its checksum is wrong as well
+    with pytest.raises(DatasetError, match=rf"cannot read rows 2 to 10 of 'train' of dummy_mnist/3.*{message}"):
+        list(source.examples("train", 2, 10))
+    assert len(list(source.examples("train", 0, 4))) == 4
+
+
 @pytest.mark.real
 def test_cifar10_stands_in_its_stored_order():
     source = datasets.open_dataset(DatasetSpec())
