@@ -1,12 +1,18 @@
 import io
+import os
+import shutil
+import struct
+import unicodedata
+import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import write_npz
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tfl import datasets
 from tfl.datasets.images import decode_image
@@ -281,21 +287,7 @@ def test_files_that_are_no_images_by_name_are_counted(folder, caplog):
     assert "passed over 1 files that are no images by their names" in caplog.text
 
 
-@pytest.mark.parametrize(("content", "message"), [(b"", "is empty"), (b"not an image", "is not an image")])
-def test_broken_file_is_named_at_once(folder, content, message):
-    (folder / "train" / "dog" / "broken.jpg").write_bytes(content)
-    with pytest.raises(DatasetError, match=f"dog/broken.jpg {message}.*repair or remove it"):
-        opened(folder)
-
-
-def test_truncated_image_is_named(folder):
-    path = folder / "train" / "dog" / "3.png"
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(DatasetError, match="cannot decode the image .*train/dog/3.png"):
-        list(opened(folder).examples("train", 0, 12))
-
-
-# --- decoding
+# --- bad images in a folder
 
 
 def encoded(image: Image.Image, kind: str = "png", **options) -> bytes:
@@ -305,6 +297,187 @@ def encoded(image: Image.Image, kind: str = "png", **options) -> bytes:
 
 
 GRADIENT = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
+PICTURE = Image.fromarray(np.stack([GRADIENT, GRADIENT[::-1], GRADIENT[:, ::-1]], axis=2))
+
+
+def encoded_as(suffix: str) -> bytes:
+    return encoded(PICTURE, Image.registered_extensions()[suffix])
+
+
+def bomb() -> bytes:
+    """A PNG of a few bytes that claims 60000 x 60000 pixels."""
+    small = bytearray(encoded(Image.new("L", (1, 1))))
+    header = b"IHDR" + (60_000).to_bytes(4, "big") * 2 + small[24:29]
+    small[12:33] = header + zlib.crc32(header).to_bytes(4, "big")
+    return bytes(small)
+
+
+def the_bad_image(folder, known=True):
+    """The one bad image of the training split, which stands in its row and, where `known`, is told at opening."""
+    source = opened(folder)
+    rows = list(datasets.rows(source, "train", 0, source.num_rows["train"]))
+    (bad,) = (row for row in rows if isinstance(row, datasets.BadImage))
+    assert datasets.known_bad(source, "train") == [bad] * known
+    assert [row.id for row in rows] == sorted(row.id for row in rows)
+    assert len(rows) == source.num_rows["train"]
+    return bad
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        pytest.param("x.jpg", b"", "x.jpg is empty; repair or remove it", id="empty"),
+        pytest.param("x.jpg", b"hello", "x.jpg is not an image that Pillow can read; repair or", id="text-named-jpg"),
+        pytest.param("x.png", bomb(), "x.png claims more pixels than are safe", id="decompression-bomb"),
+        pytest.param(
+            "x.tif", encoded(PICTURE.convert("F"), "tiff"), "x.tif: it holds floating-point pixels", id="floating-point"
+        ),
+    ],
+)
+def test_bad_file_is_known_at_opening(folder, name, content, reason):
+    (folder / "train" / "dog" / name).write_bytes(content)
+    bad = the_bad_image(folder)
+    assert bad.id == f"train/dog/{name}"
+    assert f"{folder}/train/dog/" in bad.reason
+    assert reason in bad.reason
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".gif", ".webp", ".tif", ".bmp"])
+def test_truncated_file_is_known_at_opening(folder, suffix):
+    whole = encoded_as(suffix)
+    path = folder / "train" / "dog" / f"cut{suffix}"
+    path.write_bytes(whole[: len(whole) * 3 // 4])
+    bad = the_bad_image(folder)
+    assert bad.id == f"train/dog/cut{suffix}"
+    assert str(path) in bad.reason
+    assert bad.reason.endswith("; repair or remove it")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".gif", ".webp", ".tif", ".bmp"])
+def test_trailing_junk_does_no_harm(folder, suffix):
+    (folder / "train" / "dog" / f"long{suffix}").write_bytes(encoded_as(suffix) + b"junk")
+    source = opened(folder)
+    assert datasets.known_bad(source, "train") == []
+    assert len(list(datasets.usable(source.examples("train", 0, 13)))) == 13
+
+
+def test_whole_files_are_not_decoded_at_opening(folder, monkeypatch):
+    for suffix in (".jpg", ".png", ".gif", ".webp"):
+        (folder / "train" / "dog" / f"whole{suffix}").write_bytes(encoded_as(suffix))
+    monkeypatch.setattr(ImageOps, "exif_transpose", None)
+    assert datasets.known_bad(opened(folder), "train") == []
+
+
+def test_damage_in_the_midst_is_found_when_the_row_is_read(folder):
+    path = folder / "train" / "dog" / "3.png"
+    content = bytearray(path.read_bytes())
+    content[100] ^= 255
+    path.write_bytes(content)
+    bad = the_bad_image(folder, known=False)
+    assert bad.id == "train/dog/3.png"
+    assert f"cannot decode the image {path}: " in bad.reason
+
+
+def test_only_bad_images_of_the_chosen_rows_are_told(folder):
+    (folder / "train" / "cat" / "1.png").write_bytes(b"")
+    (folder / "test" / "dog" / "0.png").write_bytes(b"")
+    source = opened(folder)
+    assert [bad.id for bad in datasets.known_bad(source, "train[:2]+test")] == ["train/cat/1.png", "test/dog/0.png"]
+    assert datasets.known_bad(source, "train[2:]") == []
+
+
+def test_bad_image_fits_no_npz(folder, tmp_path):
+    (folder / "test" / "cat" / "0.png").write_bytes(b"")
+    with pytest.raises(DatasetError, match="test/cat/0.png is empty; repair or remove it"):
+        datasets.write_npz(opened(folder), tmp_path / "pets.npz")
+
+
+def test_bad_image_changes_the_version_as_any_other(folder):
+    path, versions = folder / "train" / "cat" / "0.png", {opened(folder).version}
+    path.write_bytes(b"")
+    versions.add(opened(folder).version)
+    path.unlink()
+    path.symlink_to("nowhere.png")
+    versions.add(opened(folder).version)
+    assert len(versions) == 3
+
+
+def test_wrong_extension_of_another_format_works(folder):
+    shutil.move(folder / "train" / "dog" / "5.png", folder / "train" / "dog" / "5.jpg")
+    assert len(list(datasets.usable(opened(folder).examples("train", 0, 12)))) == 12
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_unicode_named(folder, form):
+    name = unicodedata.normalize(form, "Zoë 猫.png")
+    shutil.move(folder / "train" / "dog" / "5.png", folder / "train" / "dog" / name)
+    ids = [example.id for example in datasets.usable(opened(folder).examples("train", 0, 12))]
+    assert ids[-1] == f"train/dog/{name}"
+
+
+@pytest.mark.parametrize("part", ["file", "class"])
+def test_not_utf8_named(folder, part):
+    path = folder / "train" / "dog"
+    for place in [path, folder / "test" / "dog"] if part == "class" else [path / "5.png"]:
+        try:
+            place.rename(os.fsdecode(os.fsencode(place.parent) + b"/w\xffx.png"))
+        except OSError:
+            pytest.skip("this file system has UTF-8 names alone")
+    source = opened(folder)
+    bad = datasets.known_bad(source, "train")
+    assert bad[-1].id == ("train/w\\xffx.png/5.png" if part == "class" else "train/dog/w\\xffx.png")
+    assert bad[-1].reason == f"cannot use the image {folder}/{bad[-1].id}: its name is not UTF-8; rename it"
+    assert len(bad) == (6 if part == "class" else 1)
+    assert " ".join([*source.class_names, *(row.id for row in source.examples("train", 0, 12))]).encode()
+
+
+def test_symlinked_file(folder, tmp_path):
+    path = folder / "train" / "dog" / "5.png"
+    shutil.move(path, tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert [e.id for e in datasets.usable(opened(folder).examples("train", 0, 12))][-1] == "train/dog/5.png"
+
+
+def test_symlinked_class_folder(folder, tmp_path):
+    version = opened(folder).version
+    shutil.move(folder / "train" / "dog", tmp_path / "dogs")
+    (folder / "train" / "dog").symlink_to(tmp_path / "dogs")
+    assert opened(folder).version == version
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"), [("nowhere.png", "No such file"), ("loop.png", "Too many levels")], ids=["dangling", "loop"]
+)
+def test_dangling_symlink(folder, target, reason):
+    path = folder / "train" / "dog" / "loop.png"
+    path.symlink_to(target)
+    bad = the_bad_image(folder)
+    assert bad.id == "train/dog/loop.png"
+    assert f"cannot read the image {path}: {reason}" in bad.reason
+
+
+def test_unreadable_file(folder, monkeypatch):
+    """As another user's: root, whom tests may run as, can read everything."""
+    path, read = folder / "train" / "dog" / "5.png", Path.read_bytes
+
+    def read_bytes(self):
+        if self == path:
+            raise PermissionError(13, "Permission denied", str(self))
+        return read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    assert the_bad_image(folder) == ("train/dog/5.png", f"cannot read the image {path}: Permission denied")
+
+
+def test_fifo_and_folder_under_an_images_name_are_passed_over(folder):
+    version = opened(folder).version
+    os.mkfifo(folder / "train" / "dog" / "fifo.jpg")
+    (folder / "train" / "dog" / "folder.jpg").mkdir()
+    (folder / "train" / "dog" / "device.jpg").symlink_to(os.devnull)
+    assert opened(folder).version == version
+
+
+# --- decoding
 
 
 def test_grey_becomes_three_equal_channels():
@@ -319,7 +492,7 @@ def test_sixteen_bit_grey_is_scaled():
 
 
 def test_palette_rgba_and_cmyk_become_rgb():
-    rgb = Image.fromarray(np.stack([GRADIENT, GRADIENT[::-1], GRADIENT[:, ::-1]], axis=2))
+    rgb = PICTURE
     palette = rgb.convert("P", palette=Image.Palette.ADAPTIVE, colors=48)
     np.testing.assert_array_equal(decode_image(encoded(palette), "p"), np.asarray(palette.convert("RGB")))
     rgba = rgb.copy()
@@ -349,20 +522,77 @@ def test_exif_orientation_is_applied():
     np.testing.assert_array_equal(decode_image(content, "turned")[:, :, 0], np.rot90(GRADIENT, -1))
 
 
-def test_first_frame_of_an_animation():
+@pytest.mark.parametrize("kind", ["gif", "png", "webp"])
+def test_first_frame_of_an_animation(kind):
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
-    content = encoded(frames[0], "gif", save_all=True, append_images=frames[1:])
+    options = {"lossless": True} if kind == "webp" else {}
+    content = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
     np.testing.assert_array_equal(decode_image(content, "animated")[0, 0], [255, 0, 0])
 
 
-def test_decompression_bomb_is_refused_unread():
-    small = bytearray(encoded(Image.new("L", (1, 1))))
-    header = b"IHDR" + (60_000).to_bytes(4, "big") * 2 + small[24:29]
-    import zlib
+def claiming(suffix: str, size: int) -> bytes:
+    """A small file whose header claims `size` x `size` pixels."""
+    content = bytearray(encoded_as(suffix))
+    if suffix == ".gif":
+        struct.pack_into("<HH", content, 6, size, size)
+    elif suffix == ".bmp":
+        struct.pack_into("<ii", content, 18, size, size)
+    elif suffix == ".jpg":
+        struct.pack_into(">HH", content, content.index(b"\xff\xc0") + 5, size, size)
+    elif suffix == ".webp":
+        struct.pack_into("<HH", content, content.index(b"\x9d\x01\x2a") + 3, size, size)
+    elif suffix == ".tif":
+        for tag in (256, 257):  # the width and the height, each a LONG
+            struct.pack_into("<I", content, content.index(struct.pack("<HHI", tag, 4, 1)) + 8, size)
+    elif suffix == ".ppm":
+        content[:] = f"P6 {size} {size} 255 ".encode()
+    return bytes(content)
 
-    small[12:33] = header + zlib.crc32(header).to_bytes(4, "big")
+
+@pytest.mark.parametrize("suffix", [".jpg", ".gif", ".webp", ".tif", ".bmp", ".ppm"])
+def test_decompression_bomb_is_refused_unread(suffix):
     with pytest.raises(DatasetError, match="claims more pixels than are safe"):
-        decode_image(bytes(small), "bomb")
+        decode_image(claiming(suffix, 16_383), "bomb")  # the largest that WebP can say
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("no colour planes"), struct.error("short"), ZeroDivisionError(), MemoryError()], ids=repr
+)
+def test_whatever_pillow_raises_is_an_error_of_the_dataset(monkeypatch, error):
+    def fail(image):
+        raise error
+
+    monkeypatch.setattr(ImageOps, "exif_transpose", fail)
+    with pytest.raises(DatasetError, match="cannot decode the image x.avif: .+; repair or remove it"):
+        decode_image(encoded(PICTURE), "x.avif")
+
+
+def test_warnings_of_metadata_make_no_image_bad():
+    """In these tests a warning is an error; Pillow gives one of this EXIF."""
+    content = encoded(PICTURE, "jpeg", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01\x03\0")
+    assert decode_image(content, "x.jpg").shape == (6, 8, 3)
+
+
+SUFFIXES = sorted(datasets.images.IMAGE_SUFFIXES & Image.registered_extensions().keys())  # AVIF is not in every Pillow
+WHOLE = [encoded_as(suffix) for suffix in SUFFIXES]
+WHOLE.append(encoded(PICTURE, "tiff", compression="jpeg"))
+WHOLE.append(encoded(PICTURE, "webp", save_all=True, append_images=[PICTURE.rotate(180)]))
+edits = st.tuples(st.floats(0, 1), st.integers(0, 12), st.binary(max_size=12))
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(WHOLE), st.lists(edits, min_size=1, max_size=4), st.floats(0.1, 1))
+def test_mutated_image_file_decodes_or_is_an_error_of_the_dataset(content, edits, kept):
+    for place, removed, inserted in edits:
+        start = int(place * len(content))
+        content = content[:start] + inserted + content[start + removed :]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)  # what a mutated header claims is soon decoded
+        try:
+            image = decode_image(content[: int(kept * len(content))], "mutated")
+        except DatasetError:
+            return
+    assert (image.dtype, image.ndim, image.shape[-1]) == (np.uint8, 3, 3)
 
 
 # --- TFDS
@@ -383,6 +613,25 @@ def test_tfds_set_without_ids_and_in_grey(tmp_path, monkeypatch):
     assert [example.id for example in examples] == [f"dummy_mnist-train.tfrecord-00000-of-00001__{i}" for i in (3, 4)]
     assert [example.image.shape for example in examples] == [(28, 28, 3)] * 2
     assert source.class_names == tuple("0123456789")
+
+
+@pytest.mark.parametrize(("is_flipped", "message"), [(False, "Unknown image file format"), (True, "corrupted record")])
+def test_undecodable_tfds_record_is_named(tmp_path, monkeypatch, is_flipped, message):
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    monkeypatch.setattr(tfds, "builder", lambda name: tfds.testing.DummyMnist(data_dir=tmp_path))
+    source = datasets.open_dataset(DatasetSpec(dataset="dummy_mnist"))
+    (path,) = tmp_path.rglob("*train.tfrecord*")
+    records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for row, record in enumerate(records):
+            writer.write(record.replace(b"\x89PNG", b"none") if row == 4 else record)
+    if is_flipped:
+        path.write_bytes(path.read_bytes().replace(b"none", b"some"))  # now its checksum is wrong as well
+    with pytest.raises(DatasetError, match=rf"cannot read rows 2 to 10 of 'train' of dummy_mnist/3.*{message}"):
+        list(source.examples("train", 2, 10))
+    assert len(list(source.examples("train", 0, 4))) == 4
 
 
 @pytest.mark.real

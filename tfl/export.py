@@ -1,5 +1,6 @@
 """The combined model, raw images to probabilities, as a SavedModel that is proven before it is left behind."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -148,7 +149,9 @@ def _stored_images(cache: Cache, role: Role, dataset: str) -> list[np.ndarray]:
             f"  version: {cache.spec.dataset.version} in the cache, {source.version} now"
         )
     ids = cache.read_ids(role)[: sum(PARITY_BATCHES)].tolist()
-    examples = list(datasets.rows(source, spec.roles[role], 0, len(ids)))
+    rows = datasets.rows(source, spec.roles[role], 0, datasets.count_rows(source, spec.roles[role]))
+    usable = (row for row in rows if not isinstance(row, datasets.BadImage))  # those that the cache has
+    examples = list(itertools.islice(usable, len(ids)))
     if [example.id.encode() for example in examples] != ids:
         raise ExportError(f"the first rows of {dataset!r} are not those of the cache: {ids[:3]} was expected")
     return [example.image for example in examples]

@@ -1,7 +1,8 @@
 """Labelled images by row, from TensorFlow Datasets, a folder of images or an .npz file.
 
 Rows stand in the dataset's own stored order, so that everything streams and a row number means the same image
-every time. A `Dataset` says what it is (`name`, `version`) and hands out `Example`s of a range of one split.
+every time. A `Dataset` says what it is (`name`, `version`) and hands out `Example`s of a range of one split, with a
+`BadImage` in the row of each file that cannot be used.
 """
 
 from pathlib import Path
@@ -9,22 +10,25 @@ from pathlib import Path
 from tfl.datasets.folder import FolderDataset
 from tfl.datasets.images import read_image
 from tfl.datasets.npz import NpzDataset, require_new_npz, write_npz
-from tfl.datasets.source import Dataset, Example
-from tfl.datasets.splits import count_rows, resolve, rows, select, split_names
+from tfl.datasets.source import BadImage, Dataset, Example
+from tfl.datasets.splits import count_rows, known_bad, resolve, rows, select, split_names, usable
 from tfl.datasets.tfds import TfdsDataset
 from tfl.spec import DatasetSpec
 
 __all__ = [
+    "BadImage",
     "Dataset",
     "Example",
     "TfdsDataset",
     "count_rows",
+    "known_bad",
     "open_dataset",
     "read_image",
     "require_new_npz",
     "resolve",
     "rows",
     "select",
+    "usable",
     "write_npz",
 ]
 

@@ -2,12 +2,14 @@
 
 import hashlib
 import logging
+import os
+import stat
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from tfl.datasets.images import IMAGE_SUFFIXES, read_bytes, read_image, require_image
-from tfl.datasets.source import Example
+from tfl.datasets.source import BadImage, Example, as_text
 from tfl.errors import DatasetError
 from tfl.spec import DIGEST_PREFIX
 
@@ -18,23 +20,24 @@ class FolderDataset:
     """Images in `root/<split>/<class>/`, of any format that Pillow reads; ids are their relative paths.
 
     Every file's header is read and every file's content is hashed when the folder is opened, so that a file that
-    is no image is named before any time is spent, and a replaced image changes the version.
+    cannot be used is known before any time is spent, and a replaced image changes the version. Files that may be cut
+    short are decoded then; damage in the midst of others is found when their row is read.
 
     Args:
       root: the folder.
       used: the names of the splits that will be used, the training split first: the class names are its.
 
     Raises:
-      DatasetError: no images, only one class, a class that the train split lacks, or a file that is no image.
+      DatasetError: no images, or a class that the train split lacks.
     """
 
     def __init__(self, root: Path, used: Sequence[str]) -> None:
         self.root = root.resolve()
-        self.name = self.root.name
+        self.name = as_text(Path(self.root.name))
         self._files = self._list_images()
         self._used = used
         self._check_layout()
-        self.version = self._scan()
+        self.version, self._bad = self._scan()
 
     def _list_images(self) -> dict[str, list[Path]]:
         """The image files of every split, sorted by relative path; tells how many files are none by their names."""
@@ -43,10 +46,10 @@ class FolderDataset:
         for folder in sorted(path for path in self.root.iterdir() if path.is_dir()):
             is_split = not folder.name.startswith(".")
             taken: list[Path] = []
-            for path in sorted((path for path in folder.glob("*/**/*") if path.is_file()), key=self._id_of):
+            for path in sorted(filter(_is_file, folder.glob("*/**/*")), key=self._id_of):
                 (taken if is_split and path.suffix.lower() in IMAGE_SUFFIXES else others).append(path)
             if is_split:
-                images[folder.name] = taken
+                images[as_text(Path(folder.name))] = taken
         if others:
             logger.warning("passed over %d files that are no images by their names, such as %s", len(others), others[0])
         return images
@@ -70,11 +73,14 @@ class FolderDataset:
                     f"{', '.join(extra)}; expected among {', '.join(self.class_names)}"
                 )
 
+    def _relative(self, path: Path) -> bytes:
+        return os.fsencode(path.relative_to(self.root).as_posix())
+
     def _id_of(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix()
+        return as_text(self._relative(path))
 
     def _class_of(self, path: Path) -> str:
-        return path.relative_to(self.root).parts[1]
+        return self._id_of(path).split("/")[1]
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -84,16 +90,49 @@ class FolderDataset:
     def num_rows(self) -> dict[str, int]:
         return {split: len(files) for split, files in self._files.items() if files}
 
-    def _scan(self) -> str:
-        """The digest of all paths and contents."""
-        digest = hashlib.sha256()
+    def _scan(self) -> tuple[str, dict[Path, BadImage]]:
+        """The digest of all paths and contents, and the files that cannot be used."""
+        digest, bad = hashlib.sha256(), {}
         for path in (path for files in self._files.values() for path in files):
-            content = read_bytes(path)
-            require_image(content, str(path))
-            digest.update(f"{self._id_of(path)}\0{hashlib.sha256(content).hexdigest()}\n".encode())
-        return DIGEST_PREFIX + digest.hexdigest()
+            content_digest, reason = _examine(path, self._relative(path))
+            digest.update(b"%s\0%s\n" % (self._relative(path), content_digest.encode()))
+            if reason:
+                bad[path] = BadImage(self._id_of(path), reason)
+        return DIGEST_PREFIX + digest.hexdigest(), bad
 
-    def examples(self, split: str, start: int, stop: int) -> Iterator[Example]:
+    def known_bad(self, split: str, start: int, stop: int) -> Sequence[BadImage]:
+        return [self._bad[path] for path in self._files[split][start:stop] if path in self._bad]
+
+    def examples(self, split: str, start: int, stop: int) -> Iterator[Example | BadImage]:
         for path in self._files[split][start:stop]:
+            yield self._bad[path] if path in self._bad else self._read(path)
+
+    def _read(self, path: Path) -> Example | BadImage:
+        try:
             image = read_image(path)
-            yield Example(image, self.class_names.index(self._class_of(path)), self._id_of(path))
+        except DatasetError as error:
+            return BadImage(self._id_of(path), str(error))
+        return Example(image, self.class_names.index(self._class_of(path)), self._id_of(path))
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is a file to read or to complain of; folders, pipes and devices are passed over, unopened."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:  # a link that leads nowhere, or a folder that may be listed but not entered
+        return True
+
+
+def _examine(path: Path, relative: bytes) -> tuple[str, str]:
+    """A file's sha256, or `unreadable`, and why it cannot be used (empty: nothing speaks against it)."""
+    digest = "unreadable"
+    try:
+        content = read_bytes(path)
+        digest = hashlib.sha256(content).hexdigest()
+        relative.decode()
+        require_image(content, as_text(path))
+    except DatasetError as error:
+        return digest, str(error)
+    except UnicodeDecodeError:
+        return digest, f"cannot use the image {as_text(path)}: its name is not UTF-8; rename it"
+    return digest, ""

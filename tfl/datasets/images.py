@@ -2,11 +2,14 @@
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tfl.datasets.source import as_text
 from tfl.errors import DatasetError
 
 IMAGE_SUFFIXES = frozenset(
@@ -20,7 +23,7 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
       DatasetError: it cannot be read or decoded; the message names it.
     """
-    return decode_image(read_bytes(path), str(path))
+    return decode_image(read_bytes(path), as_text(path))
 
 
 def read_bytes(path: Path) -> bytes:
@@ -28,16 +31,20 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DatasetError(f"cannot read the image {path}: {error.strerror}") from error
+        raise DatasetError(f"cannot read the image {as_text(path)}: {error.strerror}") from error
 
 
 def require_image(content: bytes, name: str) -> None:
-    """Look at the header alone.
+    """Look at the header, and decode only what does not end as a whole file does: it may be cut short.
 
     Raises:
-      DatasetError: it is no image, or claims more pixels than are safe to decode; the message names it.
+      DatasetError: it is no image, is cut short, or claims more pixels than are safe; the message names it.
     """
-    _opened(content, name).close()
+    if _ends_whole(content):
+        with _opened(content, name):
+            pass
+    else:
+        decode_image(content, name)
 
 
 def decode_image(content: bytes, name: str) -> np.ndarray:
@@ -48,32 +55,65 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
     Raises:
       DatasetError: it cannot be decoded; the message names it.
     """
-    from PIL import ImageOps
-
     with _opened(content, name) as image:
         try:
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion clips instead of scaling
-                grey = np.round(np.clip(np.asarray(upright, np.float64), 0, 65535) / 257).astype(np.uint8)
-                return np.repeat(grey[:, :, None], 3, axis=2)
-            if upright.mode == "F":
-                raise DatasetError(
-                    f"the image {name} holds floating-point pixels, whose range is not known; convert it"
-                )
-            return np.array(upright.convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DatasetError(f"cannot decode the image {name}: {error}; repair or remove it") from error
+            return _upright_rgb(image)
+        # Of damaged files Pillow 13 raises what its authors foresaw (OSError, SyntaxError, ValueError,
+        # DecompressionBombError) and what they did not: RuntimeError and ZeroDivisionError from AVIF, TypeError from
+        # TIFF, struct.error and TypeError from rewriting EXIF. No list would be complete for the next Pillow.
+        except Exception as error:
+            raise _undecodable(name, error) from error
 
 
-def _opened(content: bytes, name: str) -> Any:
-    from PIL import Image
+def _upright_rgb(image: Any) -> np.ndarray:
+    from PIL import ImageOps
+
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion clips instead of scaling
+        grey = np.round(np.clip(np.asarray(upright, np.float64), 0, 65535) / 257).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if upright.mode == "F":
+        raise ValueError("it holds floating-point pixels, whose range is not known")
+    return np.array(upright.convert("RGB"))
+
+
+@contextmanager
+def _opened(content: bytes, name: str) -> Iterator[Any]:
+    """Pillow's image, its header read; Pillow's warnings are silent as long as it is open.
+
+    They are of metadata that is not used, and of sizes of which twice is an error: whether an image is usable does
+    not depend on them, nor on a filter that makes warnings errors.
+    """
+    from PIL import Image, UnidentifiedImageError
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # twice its limit is an error
+        warnings.simplefilter("ignore")
         try:
-            return Image.open(io.BytesIO(content))
+            image = Image.open(io.BytesIO(content))
         except Image.DecompressionBombError as error:
-            raise DatasetError(f"the image {name} claims more pixels than are safe to decode: {error}") from error
-        except (OSError, SyntaxError, ValueError) as error:
+            raise DatasetError(
+                f"the image {name} claims more pixels than are safe to decode: {error}; repair or remove it"
+            ) from error
+        except UnidentifiedImageError as error:
             kind = "is empty" if not content else "is not an image that Pillow can read"
             raise DatasetError(f"{name} {kind}; repair or remove it") from error
+        except Exception as error:  # of damaged headers too Pillow raises more than it says: see `decode_image`
+            raise _undecodable(name, error) from error
+        with image:
+            yield image
+
+
+def _undecodable(name: str, error: Exception) -> DatasetError:
+    reason = str(error) or type(error).__name__
+    return DatasetError(f"cannot decode the image {name}: {reason}; repair or remove it")
+
+
+_ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": bytes.fromhex("00000000 49454E44 AE426082"), b"GIF8": b"\x3b"}
+"""How JPEG, PNG (its IEND chunk) and GIF begin and end."""
+
+
+def _ends_whole(content: bytes) -> bool:
+    """Whether the end is there by its looks, which a file cut short has only by chance."""
+    if content.startswith(b"RIFF"):  # WebP says its length after these four bytes
+        return int.from_bytes(content[4:8], "little") + 8 <= len(content)
+    return any(content.startswith(start) and content.endswith(end) for start, end in _ENDS.items())

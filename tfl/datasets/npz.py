@@ -6,11 +6,11 @@ import zlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from tfl.datasets.source import Dataset, Example
+from tfl.datasets.source import BadImage, Dataset, Example, as_text
+from tfl.datasets.splits import usable
 from tfl.errors import DatasetError
 from tfl.spec import DIGEST_PREFIX
 
@@ -35,7 +35,7 @@ class NpzDataset:
             self._check_arrays(split)
         for split in self._splits:
             self._check_labels(split)
-        ids = [_text(id_) for split in self._splits for id_ in self._arrays.get(f"{split}_ids", ())]
+        ids = [as_text(id_) for split in self._splits for id_ in self._arrays.get(f"{split}_ids", ())]
         if len(set(ids)) < len(ids):
             raise DatasetError(f"{path} has {len(ids)} ids, of which {len(set(ids))} differ; every image needs its own")
         self.name, self.version = self._identify()
@@ -67,7 +67,7 @@ class NpzDataset:
             return self.path.stem, digest
         if self._arrays["dataset"].shape != (3,):
             raise DatasetError(f"{self.path} has an array `dataset` that write_npz did not make; remove it")
-        name, version, recorded = (_text(value) for value in self._arrays["dataset"])
+        name, version, recorded = (as_text(value) for value in self._arrays["dataset"])
         if digest != recorded:
             raise DatasetError(
                 f"{self.path} says it is {name}/{version}, but its arrays are not those that were written\n"
@@ -78,7 +78,7 @@ class NpzDataset:
     @cached_property
     def class_names(self) -> tuple[str, ...]:
         if "class_names" in self._arrays:
-            return tuple(_text(name) for name in self._arrays["class_names"])
+            return tuple(as_text(name) for name in self._arrays["class_names"])
         labels = [self._arrays[key] for key in self._arrays if key.endswith("_labels")]
         return tuple(str(label) for label in range(1 + max(int(array.max(initial=0)) for array in labels)))
 
@@ -90,8 +90,11 @@ class NpzDataset:
         images, labels = self._arrays[f"{split}_images"], self._arrays[f"{split}_labels"]
         ids = self._arrays.get(f"{split}_ids")
         for row in range(start, stop):
-            id_ = f"{split}_{row:05d}" if ids is None else _text(ids[row])
+            id_ = f"{split}_{row:05d}" if ids is None else as_text(ids[row])
             yield Example(np.asarray(images[row]), int(labels[row]), id_)
+
+    def known_bad(self, split: str, start: int, stop: int) -> Sequence[BadImage]:
+        return ()
 
 
 def write_npz(dataset: Dataset, path: Path) -> None:
@@ -100,12 +103,12 @@ def write_npz(dataset: Dataset, path: Path) -> None:
     All images must be of one size; the whole dataset is held in memory.
 
     Raises:
-      DatasetError: images of differing sizes, or `path` exists.
+      DatasetError: images of differing sizes, an image that cannot be used, or `path` exists.
     """
     require_new_npz(path)
     arrays: dict[str, np.ndarray] = {"class_names": np.asarray(dataset.class_names)}
     for split, count in dataset.num_rows.items():
-        examples = list(dataset.examples(split, 0, count))
+        examples = list(usable(dataset.examples(split, 0, count)))
         if len(shapes := {example.image.shape for example in examples}) > 1:
             raise DatasetError(f"{dataset.name} has images of {len(shapes)} sizes, which an .npz array cannot hold")
         arrays[f"{split}_images"] = np.stack([example.image for example in examples])
@@ -174,7 +177,3 @@ def _member(path: Path, key: str) -> np.ndarray:
         name_size, extra_size = np.frombuffer(raw.read(4), "<u2").astype(int)
     offset = entry.header_offset + 30 + name_size + extra_size + header_size
     return np.memmap(path, dtype, "r", offset, shape)
-
-
-def _text(value: Any) -> str:
-    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)

@@ -1,12 +1,12 @@
 """Split expressions, `train[:8%]`, as rows of a dataset."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import combinations
 from typing import NamedTuple
 
-from tfl.datasets.source import Dataset, Example
+from tfl.datasets.source import BadImage, Dataset, Example
 from tfl.errors import DatasetError, SpecError
 from tfl.spec import ROLES, DatasetSpec
 
@@ -80,7 +80,7 @@ def select(dataset: Dataset, split: str) -> list[Interval]:
     return intervals
 
 
-def rows(dataset: Dataset, split: str, start: int, stop: int) -> Iterator[Example]:
+def rows(dataset: Dataset, split: str, start: int, stop: int) -> Iterator[Example | BadImage]:
     """Rows `start` to `stop` of what a split expression chooses, counted from its own beginning."""
     offset = 0
     for name, first, last in select(dataset, split):
@@ -88,6 +88,23 @@ def rows(dataset: Dataset, split: str, start: int, stop: int) -> Iterator[Exampl
         if begin < end:
             yield from dataset.examples(name, first + begin, first + end)
         offset += last - first
+
+
+def known_bad(dataset: Dataset, split: str) -> list[BadImage]:
+    """Those images of what a split expression chooses that opening the dataset already found to be unusable."""
+    return [bad for name, first, last in select(dataset, split) for bad in dataset.known_bad(name, first, last)]
+
+
+def usable(items: Iterable[Example | BadImage]) -> Iterator[Example]:
+    """The rows, where every one of them is needed.
+
+    Raises:
+      DatasetError: the reason of the first bad image.
+    """
+    for item in items:
+        if isinstance(item, BadImage):
+            raise DatasetError(item.reason)
+        yield item
 
 
 def count_rows(dataset: Dataset, split: str) -> int:

@@ -1,14 +1,14 @@
 """TensorFlow Datasets by name; CIFAR-10 also where its official host cannot be reached."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfl import assets
-from tfl.datasets.source import Example
+from tfl.datasets.source import BadImage, Example, as_text
 from tfl.errors import AssetError, DatasetError
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,23 @@ class TfdsDataset:
     def num_rows(self) -> dict[str, int]:
         return {name: info.num_examples for name, info in self._builder.info.splits.items()}
 
+    def known_bad(self, split: str, start: int, stop: int) -> Sequence[BadImage]:
+        return ()
+
     def examples(self, split: str, start: int, stop: int) -> Iterator[Example]:
+        for example in self._stored(split, start, stop):
+            image = example[self._image_key]
+            if image.shape[-1] == 1:
+                image = np.repeat(image, 3, axis=-1)
+            id_ = as_text(example.get("id", example["tfds_id"]))
+            yield Example(image, int(example[self._label_key]), id_)
+
+    def _stored(self, split: str, start: int, stop: int) -> Iterator[dict[str, Any]]:
+        """The rows as TFDS decodes them.
+
+        Raises:
+          DatasetError: a record cannot be read or decoded, which ends tf.data's pipeline.
+        """
         import tensorflow_datasets as tfds
 
         # One file after the other, unshuffled: the stored order. The ids' `tfds_id` is <file>__<row>.
@@ -59,15 +75,17 @@ class TfdsDataset:
         # With tf.data's autotuning, half of the backbone's runs beside an open pipeline leave a core idle, at half the
         # speed (TensorFlow 2.21, 2 cores: 6 of 12 runs; without autotuning 0 of 12).
         stored_order.options.autotune.enabled = False
-        dataset = self._builder.as_dataset(
-            split=f"{split}[{start}:{stop}]", shuffle_files=False, read_config=stored_order
-        )
-        for example in tfds.as_numpy(dataset):
-            image = example[self._image_key]
-            if image.shape[-1] == 1:
-                image = np.repeat(image, 3, axis=-1)
-            id_ = example.get("id", example["tfds_id"])
-            yield Example(image, int(example[self._label_key]), id_.decode() if isinstance(id_, bytes) else str(id_))
+        try:
+            dataset = self._builder.as_dataset(
+                split=f"{split}[{start}:{stop}]", shuffle_files=False, read_config=stored_order
+            )
+            yield from tfds.as_numpy(dataset)
+        except Exception as error:  # tf.errors are TensorFlow's own, and it is not imported in this room
+            raise DatasetError(
+                f"cannot read rows {start} to {stop} of {split!r} of {self.name}/{self.version}: "
+                f"{str(error).splitlines()[0]}\nPrepare it again (move {self._builder.data_dir} away and run "
+                f"`tfl fetch {self.name}`), or choose splits without these rows"
+            ) from error
 
 
 def _prepared_builder(name: str) -> Any:
