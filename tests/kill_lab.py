@@ -2,9 +2,9 @@
 
     python kill_lab.py FOLDER steps|merge|random
 
-Each try is a forked process that runs the real `precompute` on TensorFlow with the tiny backbone (a fork of a process in
-which TensorFlow has been imported and not yet used takes half a second; a new process ten). The product knows nothing
-of it: the calls that touch the disk are wrapped from here. Prints a JSON object of counts.
+Each try is a forked process that runs the real `precompute` on TensorFlow with the tiny backbone (a fork of a process
+in which TensorFlow has been imported and not yet used takes half a second; a new process ten). The product knows
+nothing of it: the calls that touch the disk are wrapped from here. Writes a JSON object of counts to stdout.
 """
 
 import json
@@ -22,7 +22,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import h5py
 import keras
-import numpy as np
 import tiny
 from conftest import write_npz
 
@@ -185,4 +184,4 @@ def kill_at_random(kills_wanted=30):
 assert not was_killed(child("whole"))
 WHOLE = arrays(next((FOLDER / "whole").iterdir()))
 modes = {"steps": kill_at_every_step, "merge": kill_at_every_step_of_the_merge, "random": kill_at_random}
-print(json.dumps(modes[MODE]()))
+json.dump(modes[MODE](), sys.stdout)

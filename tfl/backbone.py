@@ -21,7 +21,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfl import assets
+from tfl import assets, hdf5, trust
 from tfl.errors import AssetError, BackboneError
 from tfl.spec import DIGEST_PREFIX, LAST_LAYER, FeatureSpec
 
@@ -220,6 +220,7 @@ def _randomize(network: keras.Model) -> None:
 def _load_file(network: keras.Model, path: Path) -> None:
     if not path.is_file():
         raise BackboneError(f"weights are imagenet, random or a file; there is no file {path}")
+    hdf5.require_harmless(path, BackboneError)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # Keras only warns of layers that it leaves at random
@@ -283,6 +284,7 @@ def _convert(tensors: dict[str, np.ndarray], network: keras.Model, path: Path) -
         partial = Path(scratch) / path.name
         network.save_weights(partial)
         partial.replace(path)
+    trust.remember(path)
 
 
 def _require_pinned(network: keras.Model, where: str) -> None:

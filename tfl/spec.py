@@ -41,7 +41,7 @@ class _Spec:
         """
         try:
             return cls._from_dict(json.loads(text))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SpecError(f"a {cls.__name__} was expected as JSON, got {text[:80]!r}: {error}") from error
 
     @classmethod

@@ -91,7 +91,9 @@ class Cache:
         try:
             with open_plain(self.path) as file:
                 yield file[role]
-        except (OSError, KeyError, ValueError, RuntimeError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # h5py tells of damage by a dozen kinds of exception
             raise CacheError(
                 f"{self.path} is damaged in {role}: {error}; `tfl verify` names the rows; remove the file and "
                 "precompute again"
@@ -133,7 +135,9 @@ def header_of(path: Path) -> Header:
     try:
         with open_plain(path) as file:
             return read_header(file, path.stat().st_size)
-    except Exception as error:  # h5py tells of damage by a dozen kinds of exception
+    except MemoryError:
+        raise
+    except Exception as error:  # as above
         raise CacheError(f"{path}: {error}; remove it and precompute again") from error
 
 

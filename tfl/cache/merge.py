@@ -130,7 +130,7 @@ def _write_role(group: h5py.Group, shards: list[Path], summaries: list[Summary],
     role = group.name.strip("/")
     if not count:
         raise CacheError(f"all images of the {role} rows were left out: {summaries[0].skipped[0].reason}")
-    id_dtype = np.dtype(f"S{max(summary.id_bytes for summary in summaries if summary.num_rows)}")
+    id_dtype = h5py.string_dtype("utf-8", max(summary.id_bytes for summary in summaries if summary.num_rows))
     digests = {name: hashlib.sha256() for name in ARRAYS}
     start = 0
     for path in shards:

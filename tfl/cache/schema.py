@@ -100,11 +100,16 @@ def _text(file: h5py.File, name: str) -> str:
         raise CacheError(f"it has no attribute {name}")
     attribute = h5py.h5a.open(file.id, name.encode())
     kind = attribute.get_type()
-    if attribute.shape != () or not isinstance(kind, h5py.h5t.TypeStringID) or kind.is_variable_str():
+    if attribute.shape != () or not _is_fixed_text(kind):
         raise CacheError(f"its attribute {name} is not one text of fixed length")
     if kind.get_size() > MAX_TEXT_BYTES:
         raise CacheError(f"its attribute {name} has {kind.get_size():,} bytes; at most {MAX_TEXT_BYTES:,} are read")
     return bytes(file.attrs[name]).decode()
+
+
+def _is_fixed_text(kind: Any) -> bool:
+    is_text = isinstance(kind, h5py.h5t.TypeStringID) and not kind.is_variable_str()
+    return is_text and kind.get_cset() in (h5py.h5t.CSET_ASCII, h5py.h5t.CSET_UTF8)
 
 
 def _json(texts: dict[str, str], name: str, kind: type) -> Any:
@@ -184,8 +189,7 @@ def _check_kinds(role: Role, arrays: dict[str, h5py.Dataset], spec: FeatureSpec)
         raise CacheError(f"{role}/features is not {spec.feature_dtype} (n, d)")
     if kinds["labels"] != h5py.h5t.STD_I64LE:
         raise CacheError(f"{role}/labels is not int64 (n,)")
-    is_text = isinstance(kinds["ids"], h5py.h5t.TypeStringID) and not kinds["ids"].is_variable_str()
-    if not is_text or kinds["ids"].get_size() > MAX_ID_BYTES:
+    if not _is_fixed_text(kinds["ids"]) or kinds["ids"].get_size() > MAX_ID_BYTES:
         raise CacheError(f"{role}/ids is not text of a fixed length up to {MAX_ID_BYTES} bytes (n,)")
     count = arrays["features"].shape[0]
     if arrays["labels"].shape != (count,) or arrays["ids"].shape != (count,):

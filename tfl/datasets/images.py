@@ -12,6 +12,9 @@ import numpy as np
 from tfl.datasets.source import as_text
 from tfl.errors import DatasetError
 
+# Pillow goes by the content, whatever the name: of all that it knows, those that it decodes itself (not PostScript, for
+# instance, for which it would start Ghostscript).
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 IMAGE_SUFFIXES = frozenset(
     (".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 )
@@ -58,6 +61,8 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
     with _opened(content, name) as image:
         try:
             return _upright_rgb(image)
+        except MemoryError:  # says nothing of the image
+            raise
         # Of damaged files Pillow 13 raises what its authors foresaw (OSError, SyntaxError, ValueError,
         # DecompressionBombError) and what they did not: RuntimeError and ZeroDivisionError from AVIF, TypeError from
         # TIFF, struct.error and TypeError from rewriting EXIF. No list would be complete for the next Pillow.
@@ -89,7 +94,8 @@ def _opened(content: bytes, name: str) -> Iterator[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            image = Image.open(io.BytesIO(content))
+            Image.init()
+            image = Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name in Image.OPEN])
         except Image.DecompressionBombError as error:
             raise DatasetError(
                 f"the image {name} claims more pixels than are safe to decode: {error}; repair or remove it"

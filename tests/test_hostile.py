@@ -1,0 +1,269 @@
+"""Files from a stranger: a cache, weights, a head. Each is read as what it claims to be, or refused; nothing else."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from golden import make_format_1 as golden
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tfl import hdf5, trust
+from tfl.cache import open_cache, verification
+from tfl.errors import BackboneError, CacheError
+
+LAB = Path(__file__).with_name("fuzz_lab.py")
+GOLDEN = Path(__file__).parent / "golden" / "format-1.h5"
+FUZZ_CASES = 3000
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "stranger.h5"
+    path.write_bytes(GOLDEN.read_bytes())
+    return path
+
+
+def replaced(file, name, make):
+    del file[name]
+    make(file, name)
+
+
+def array(file, name, **options):
+    values = np.zeros((40, 6), np.float32)
+    replaced(file, name, lambda f, n: f.create_dataset(n, **{"data": values, "fletcher32": True, **options}))
+
+
+def huge(file, name):
+    """Sixteen terabytes, none of which is there."""
+    del file[name]
+    file.create_dataset(name, (10**9, 4096), "<f4", chunks=(16, 4096), fletcher32=True)
+
+
+def virtual(file, name):
+    layout = h5py.VirtualLayout((40, 6), "<f4")
+    layout[:] = h5py.VirtualSource("secret.h5", "x", shape=(40, 6))
+    replaced(file, name, lambda f, n: f.create_virtual_dataset(n, layout))
+
+
+def external(file, name):
+    replaced(file, name, lambda f, n: f.create_dataset(n, (40, 6), "<f4", external=[("/etc/passwd", 0, 960)]))
+
+
+def text(name, value, dtype=None):
+    def change(file):
+        del file.attrs[name]
+        file.attrs.create(name, value if dtype else np.bytes_(value), dtype=dtype)
+
+    return change
+
+
+def labels(*values):
+    def change(file):
+        file["test/labels"][: len(values)] = values
+
+    return change
+
+
+FEATURES = "test/features"
+HOSTILE = {
+    "external link": (lambda f: replaced(f, FEATURES, external_link), "a link features, which leads out"),
+    "soft link": (lambda f: replaced(f, FEATURES, soft_link), "a link features, which leads out"),
+    "soft link for a role": (lambda f: replaced(f, "test", soft_link), "a link test, which leads out"),
+    "external storage": (lambda f: external(f, FEATURES), "not stored in this file in chunks with fletcher32"),
+    "virtual dataset": (lambda f: virtual(f, FEATURES), "not stored in this file in chunks with fletcher32"),
+    "decompression bomb": (lambda f: array(f, FEATURES, compression="gzip"), "fletcher32 and nothing else"),
+    "no checksum": (lambda f: array(f, FEATURES, fletcher32=False), "fletcher32 and nothing else"),
+    "terabytes that are not there": (
+        lambda f: huge(f, FEATURES),
+        "takes 0 bytes; expected all of its 62,500,000 chunks",
+    ),
+    "resizable": (lambda f: array(f, FEATURES, maxshape=(None, 6)), "expected a fixed one"),
+    "float64": (lambda f: array(f, FEATURES, dtype="<f8"), "test/features is not float32"),
+    "big-endian": (lambda f: array(f, FEATURES, dtype=">f4"), "test/features is not float32"),
+    "object text as ids": (
+        lambda f: array(f, "test/ids", data=["a"] * 40, dtype=h5py.string_dtype(), fletcher32=False),
+        "fletcher32 and nothing else",
+    ),
+    "wide ids": (lambda f: array(f, "test/ids", data=np.full(40, b"a", "S5000")), "test/ids is not text"),
+    "bytes as labels": (lambda f: array(f, "test/labels", data=np.zeros(40, np.uint8)), "labels is not int64"),
+    "fewer labels": (lambda f: array(f, "test/labels", data=np.zeros(39, np.int64)), "differing numbers of rows"),
+    "other width": (lambda f: array(f, FEATURES, data=np.zeros((40, 7), np.float32)), "differing widths"),
+    "group for an array": (lambda f: replaced(f, FEATURES, lambda f, n: f.create_group(n)), "is not a dataset"),
+    "ring": (lambda f: replaced(f, FEATURES, lambda f, n: f.__setitem__(n, f["test"])), "is not a dataset"),
+    "more than the format has": (lambda f: f.create_group("extra"), "/ holds extra, test, train; expected train, test"),
+    "role missing": (lambda f: f.__delitem__("test"), "/ holds train; expected train, test"),
+    "array missing": (lambda f: f.__delitem__("test/ids"), "/test holds features, labels; expected"),
+    "attribute missing": (lambda f: f.attrs.__delitem__("digests"), "no attribute digests"),
+    "format 2": (lambda f: f.attrs.modify("format", np.int64(2)), "format 2; this version of tfl reads 1"),
+    "format as text": (text("format", "1"), "format is not one 64-bit integer"),
+    "text of variable length": (text("spec", "{}", h5py.string_dtype()), "spec is not one text of fixed length"),
+    "text in millions": (text("class_names", b"x" * (17 << 20)), "17,825,792 bytes; at most"),
+    "text that is no UTF-8": (text("spec", b"\xff\xff"), "codec can't decode"),
+    "nested JSON": (text("provenance", "[" * 60_000), "provenance is not JSON"),
+    "nested spec": (text("spec", "[" * 60_000), "a CacheSpec was expected as JSON"),
+    "spec of another": (text("fingerprint", "0" * 64), "its fingerprint 0000"),
+    "spec of words": (text("spec", golden.SPEC.to_json().replace("sha256:", "")), "only a resolved spec"),
+    "one class": (text("class_names", '["cat"]'), "expected two names or more"),
+    "numbers as names": (text("class_names", "[1, 2, 3]"), "expected two names or more"),
+    "no provenance": (text("provenance", "{}"), r"provenance.typed is None; expected texts for dataset, weights"),
+    "no digests": (text("digests", '{"train/features": 1}'), "digests is .* expected texts for train/features"),
+    "label beyond the classes": (labels(2, 3), "test/labels rows 0 to 39: a label is not between 0 and 2"),
+    "label below zero": (labels(-1), "test/labels rows 0 to 39: a label is not between 0 and 2"),
+    "NaN": (lambda f: f[FEATURES].__setitem__((3, 3), np.nan), "rows 0 to 20: a value is not a finite number"),
+    "other values": (lambda f: f[FEATURES].__setitem__((3, 3), 7), "are not those that were written"),
+    "repeated id": (
+        lambda f: f["test/ids"].__setitem__(1, b"train/z3.png"),
+        "the id 'train/z3.png' stands in two rows",
+    ),
+}
+
+
+def external_link(file, name):
+    file[name] = h5py.ExternalLink("secret.h5", "/x")
+
+
+def soft_link(file, name):
+    file[name] = h5py.SoftLink("/train" if name == "test" else "/train/features")
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_what_the_format_does_not_allow_is_refused(path, kind):
+    change, message = HOSTILE[kind]
+    with h5py.File(path, "r+", libver=("v110", "v110")) as file:
+        change(file)
+    with h5py.File(path.with_name("secret.h5"), "w") as file:
+        file["x"] = np.ones((40, 6), np.float32)
+    started = time.monotonic()
+    problems = verification.problems(path)
+    assert time.monotonic() - started < 5
+    assert any(re.search(message, problem) for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    "kind", ["external link", "terabytes that are not there", "nested JSON", "label beyond the classes"]
+)
+def test_a_stranger_is_examined_before_it_is_opened(path, kind):
+    with h5py.File(path, "r+", libver=("v110", "v110")) as file:
+        HOSTILE[kind][0](file)
+    with pytest.raises(CacheError, match=f"(?s)cannot be trusted; remove it and precompute again:.*{HOSTILE[kind][1]}"):
+        open_cache(path)
+
+
+def test_an_examination_that_dies_or_hangs_is_a_cache_error(path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(CacheError, match="the process that examined it died: exit code 1"):
+        open_cache(path)
+    (path.parent / "sleep").write_text("#!/bin/sh\nexec sleep 60\n")
+    (path.parent / "sleep").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(path.parent / "sleep"))
+    monkeypatch.setattr(trust, "SECONDS", 0.2)
+    with pytest.raises(CacheError, match="HDF5 had not read it to its end after 0 s"):
+        open_cache(path)
+
+
+def test_golden_file_is_read(path):
+    """Format 1 stays readable."""
+    cache = open_cache(path, expected=golden.SPEC)
+    assert (cache.class_names, cache.num_rows, cache.num_features) == (golden.CLASS_NAMES, golden.NUM_ROWS, 6)
+    for role, count in golden.NUM_ROWS.items():
+        for found, expected in zip(cache.read(role), golden.rows(role, 0, count), strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_mutated_files_are_read_rightly_or_refused():
+    """The laboratory asserts that nothing but CacheError comes, in little memory; a death would be one in the child."""
+    done = subprocess.run([sys.executable, str(LAB), str(FUZZ_CASES), "0"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    counts = json.loads(done.stdout)
+    assert counts["refused"] + counts["read"] + counts["died"] == FUZZ_CASES
+    assert counts["another"] == 0
+    assert counts["refused"] > FUZZ_CASES / 2
+    assert counts["blocks"] > 10
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(["spec", "class_names", "provenance", "digests"]), json_values)
+def test_any_json_in_an_attribute_is_read_rightly_or_refused(tmp_path_factory, name, value):
+    path = tmp_path_factory.getbasetemp() / "json.h5"
+    path.write_bytes(GOLDEN.read_bytes())
+    with h5py.File(path, "r+", libver=("v110", "v110")) as file:
+        text(name, json.dumps(value))(file)
+    problems = verification.problems(path)
+    assert problems or name == "class_names"
+
+
+@given(st.sampled_from(["features", "dataset"]), st.data())
+def test_any_value_in_a_spec_is_read_rightly_or_refused(tmp_path_factory, part, data):
+    path = tmp_path_factory.getbasetemp() / "spec.h5"
+    path.write_bytes(GOLDEN.read_bytes())
+    spec = json.loads(golden.SPEC.to_json())
+    spec[part][data.draw(st.sampled_from(sorted(spec[part])))] = data.draw(json_values)
+    with h5py.File(path, "r+", libver=("v110", "v110")) as file:
+        text("spec", json.dumps(spec))(file)
+    assert verification.problems(path)  # at least the fingerprint is another
+
+
+def weights(path, change):
+    with h5py.File(path, "w") as file:
+        file["layers/dense/vars/0"] = np.zeros((4, 3), np.float32)
+        change(file)
+    return path
+
+
+WEIGHTS = {
+    "external link": (lambda f: external_link(f, "x"), "holds a link, b'x', that may lead out"),
+    "soft link": (lambda f: soft_link(f, "x"), "holds a link, b'x', that may lead out"),
+    "external storage": (
+        lambda f: f.create_dataset("x", (40, 6), "<f4", external=[("/etc/passwd", 0, 960)]),
+        "stored outside this file",
+    ),
+    "virtual dataset": (
+        lambda f: f.create_virtual_dataset("x", h5py.VirtualLayout((4,), "<f4")),
+        "stored outside this file",
+    ),
+    "terabytes that are not there": (
+        lambda f: f.create_dataset("x", (10**6, 10**6), "<f4", chunks=(10, 10)),
+        "larger than the file allows",
+    ),
+    "decompression bomb": (
+        lambda f: f.create_dataset("x", data=np.zeros(10**7), compression="gzip"),
+        "larger than the file allows",
+    ),
+    "text": (lambda f: f.create_dataset("x", data=["text"]), "holds object; expected numbers"),
+}
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_weights_that_reach_out_or_claim_too_much_are_refused(tmp_path, kind):
+    change, message = WEIGHTS[kind]
+    (problem,) = hdf5.problems(weights(tmp_path / "w.h5", change))
+    assert message in problem
+    with pytest.raises(BackboneError, match="cannot be trusted; get it again:"):
+        hdf5.require_harmless(tmp_path / "w.h5", BackboneError)
+
+
+def test_weights_in_a_ring_are_walked_once(tmp_path):
+    path = weights(tmp_path / "w.h5", lambda f: f.__setitem__("layers/ring", f["layers"]))
+    assert hdf5.problems(path) == []
+    hdf5.require_harmless(path, BackboneError)
+    assert trust.is_known(path)
+
+
+def test_weights_cut_short_are_refused(tmp_path):
+    path = weights(tmp_path / "w.h5", lambda f: f.create_dataset("x", data=np.zeros(10_000)))
+    path.write_bytes(path.read_bytes()[:9000])
+    (problem,) = hdf5.problems(path)
+    assert "it cannot be read: " in problem
