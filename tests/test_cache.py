@@ -6,11 +6,13 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
+from test_spec import OTHER_VALUES
 
 from tfl import trust
 from tfl.cache import (
@@ -98,6 +100,25 @@ def test_nothing_unfinished_is_left(path):
 def test_another_spec_is_refused_with_both_values(path):
     with pytest.raises(CacheError, match="made under another spec\n  image_size: 224 on disk, 160 requested"):
         open_cache(path, expected=OTHER)
+
+
+@pytest.mark.parametrize("field", list(FeatureSpec.__dataclass_fields__))
+def test_no_field_of_the_features_can_be_stale(path, field):
+    requested = replace(SPEC, features=replace(SPEC.features, **{field: OTHER_VALUES[field]}))
+    assert requested.file_name != SPEC.file_name
+    with pytest.raises(CacheError, match="made under another spec") as error:
+        open_cache(path, expected=requested)
+    old, new = (getattr(spec.features, field) for spec in (SPEC, requested))
+    shown = [" ".join(value) if isinstance(value, tuple) else value for value in (old, new)]
+    assert f"\n  {field}: {shown[0]} on disk, {shown[1]} requested" in str(error.value)
+
+
+@pytest.mark.parametrize("field", list(DatasetSpec.__dataclass_fields__))
+def test_no_field_of_the_dataset_can_be_stale(path, field):
+    requested = replace(SPEC, dataset=replace(SPEC.dataset, **{field: "other"}))
+    assert requested.file_name != SPEC.file_name
+    with pytest.raises(CacheError, match=f"\n  {field}: .* on disk, other requested"):
+        open_cache(path, expected=requested)
 
 
 def test_missing_role_is_named(path):

@@ -35,14 +35,13 @@ def merge(path: Path, folder: Path, shards: dict[Role, list[Path]], spec: CacheS
     needed = sum(shard.stat().st_size for of_role in shards.values() for shard in of_role)
     try:
         with _Surviving(unfinished) as target:
-            with h5py.File(target, "w", libver=(HDF5_VERSION, HDF5_VERSION)) as file:
-                ids = UniqueIds()
-                digests: dict[str, str] = {}
-                for role, of_role in shards.items():
-                    digests |= _write_role(file.create_group(role), of_role, summaries[role], ids)
-                    target.require_written()
-                _write_attributes(file, spec, {**described, "digests": digests})
-            target.require_written()
+            try:
+                _write_file(target, shards, summaries, spec, described)
+            except OSError as error:
+                raise target.error or error from error  # HDF5 tells of what follows from the error, not of the error
+            if target.error:
+                raise target.error
+            target.sync()
         unfinished.replace(path)
     except OSError as error:
         raise_if_full(error, folder, needed)
@@ -53,21 +52,34 @@ def merge(path: Path, folder: Path, shards: dict[Role, list[Path]], spec: CacheS
     trust.remember(path)
 
 
+def _write_file(
+    target: "_Surviving",
+    shards: dict[Role, list[Path]],
+    summaries: dict[Role, list[Summary]],
+    spec: CacheSpec,
+    described: dict[str, Any],
+) -> None:
+    with h5py.File(target, "w", libver=(HDF5_VERSION, HDF5_VERSION)) as file:
+        digests: dict[str, str] = {}
+        ids = UniqueIds()
+        for role, of_role in shards.items():
+            digests |= _write_role(file.create_group(role), of_role, summaries[role], ids)
+        _write_attributes(file, spec, {**described, "digests": digests})
+
+
 class _Surviving(io.RawIOBase):
-    """A file that keeps a write error to itself: HDF5 1.14 crashes at the end of a process in which a write failed."""
+    """A file that keeps a write error to itself: HDF5 1.14 crashes at the end of a process in which a write failed.
+
+    Attributes:
+      error: the first that a write has met.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w+b", buffering=0)
-        self._error: OSError | None = None
+        self.error: OSError | None = None
 
-    def require_written(self) -> None:
-        """Bring the content to the disk.
-
-        Raises:
-          OSError: the first that a write or this has met.
-        """
-        if self._error is not None:
-            raise self._error
+    def sync(self) -> None:
+        """Bring the content to the disk."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -87,17 +99,17 @@ class _Surviving(io.RawIOBase):
         view = memoryview(content)
         try:
             written = 0
-            while self._error is None and written < len(view):  # a write may be a short one
+            while self.error is None and written < len(view):  # a write may be a short one
                 written += self._file.write(view[written:]) or 0
         except OSError as error:
-            self._error = error
+            self.error = error
         return len(view)
 
     def truncate(self, size: int | None = None) -> int:
         try:
             return self._file.truncate(size)
         except OSError as error:
-            self._error = self._error or error
+            self.error = self.error or error
             return size or 0
 
 
