@@ -207,3 +207,132 @@ def test_provenance_says_what_made_it(features, dataset, settings):
     assert (provenance["batch_size"], provenance["shard_rows"]) == (8, 16)
     assert provenance["typed"] == {"weights": "random", "dataset": str(Path(dataset.dataset))}
     assert provenance["images_per_second"] > 0
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def damage_inside(path):
+    """The end stays whole, so that only decoding finds it."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+
+
+def test_a_bad_image_is_named_before_anything_is_computed(features, folder, settings, monkeypatch):
+    from tfl import precompute as module
+
+    monkeypatch.setattr(module, "build", lambda spec: pytest.fail("built"))
+    for name in ("cat/1.png", "dog/3.png"):
+        cut_short(folder / "train" / name)
+    with pytest.raises(DatasetError, match="2 of the images cannot be used:\n.*cat/1.png.*\n.*dog/3.png") as error:
+        precompute(features, DatasetSpec(str(folder)), settings)
+    assert "or leave them out: --on-bad-image skip" in str(error.value)
+    assert not settings.cache_dir.exists()
+
+
+def test_bad_images_that_no_role_uses_do_not_matter(features, folder, settings):
+    cut_short(folder / "train" / "dog" / "5.png")
+    dataset = DatasetSpec(str(folder), train_split="train[:11]")
+    assert open_cache(precompute(features, dataset, settings)).num_rows == {"train": 11, "test": 6}
+
+
+@pytest.mark.parametrize("damage", [cut_short, damage_inside])
+def test_bad_images_can_be_left_out_and_are_listed(features, folder, settings, damage, caplog):
+    caplog.set_level("INFO")
+    whole = open_cache(precompute(features, DatasetSpec(str(folder)), settings)).read("train")
+    damage(folder / "train" / "dog" / "3.png")
+    path = precompute(features, DatasetSpec(str(folder)), replace(settings, on_bad_image="skip"))
+    cache = open_cache(path)
+    rows = cache.read("train")
+    kept = whole.ids != b"train/dog/3.png"
+    assert rows.ids.tolist() == whole.ids[kept].tolist()
+    assert rows.labels.tolist() == whole.labels[kept].tolist()
+    np.testing.assert_allclose(rows.features, whole.features[kept], rtol=1e-4, atol=1e-6)
+    (skipped,) = cache.provenance["skipped"]
+    assert skipped["id"] == "train/dog/3.png"
+    assert "cannot decode the image" in skipped["reason"]
+    assert "left out: cannot decode the image" in caplog.text
+    precompute(features, DatasetSpec(str(folder)), replace(settings, on_bad_image="skip"))
+    assert "already there: " in caplog.text
+    assert "(1 bad images were left out)" in caplog.text
+
+
+def test_a_bad_image_found_late_keeps_what_is_finished(features, folder, settings, monkeypatch):
+    damage_inside(folder / "train" / "dog" / "4.png")
+    settings = replace(settings, batch_size=2, shard_rows=2)
+    with pytest.raises(DatasetError, match="dog/4.png"):
+        precompute(features, DatasetSpec(str(folder)), settings)
+    assert len(list(settings.cache_dir.glob("*.partial/*.shard"))) == 5
+    run_model, calls = engine.Forward.features, []
+    monkeypatch.setattr(engine.Forward, "features", lambda self, images: calls.append(1) or run_model(self, images))
+    cache = open_cache(precompute(features, DatasetSpec(str(folder)), replace(settings, on_bad_image="skip")))
+    assert len(calls) == 4  # one shard of the train rows, three of the test rows
+    assert cache.num_rows == {"train": 11, "test": 6}
+
+
+def test_images_that_an_earlier_process_left_out_are_refused_by_one_that_may_not(
+    features, folder, settings, monkeypatch
+):
+    damage_inside(folder / "train" / "cat" / "0.png")
+    monkeypatch.setattr("tfl.cache.PartialCache.finish", lambda self, *described: pytest.fail("killed here"))
+    with pytest.raises(pytest.fail.Exception):
+        precompute(features, DatasetSpec(str(folder)), replace(settings, on_bad_image="skip"))
+    with pytest.raises(DatasetError, match="1 of the images cannot be used:\n.*cat/0.png"):
+        precompute(features, DatasetSpec(str(folder)), settings)
+
+
+def test_a_role_without_a_usable_image_is_an_error(features, folder, settings):
+    for path in (folder / "test").rglob("*.png"):
+        path.write_text("no image")
+    with pytest.raises(CacheError, match="all images of the test rows were left out: .*is not an image that Pillow"):
+        precompute(features, DatasetSpec(str(folder)), replace(settings, on_bad_image="skip"))
+
+
+def image_replaced(folder):
+    (folder / "train" / "cat" / "0.png").write_bytes((folder / "train" / "cat" / "1.png").read_bytes())
+
+
+def image_added(folder):
+    (folder / "train" / "cat" / "9.png").write_bytes((folder / "train" / "cat" / "1.png").read_bytes())
+
+
+def class_renamed(folder):
+    for split in ("train", "test"):
+        (folder / split / "cat").rename(folder / split / "lynx")
+
+
+@pytest.mark.parametrize("change", [image_replaced, image_added, class_renamed])
+def test_a_changed_folder_is_another_dataset(features, folder, settings, caplog, change):
+    caplog.set_level("INFO")
+    before = precompute(features, DatasetSpec(str(folder)), settings)
+    change(folder)
+    after = precompute(features, DatasetSpec(str(folder)), settings)
+    assert after != before
+    assert "does not serve:\n  " in caplog.text
+    assert "version: sha256:" in caplog.text
+    assert open_cache(after).provenance["images_computed"] == sum(open_cache(after).num_rows.values())
+    with pytest.raises(CacheError, match="(?s)made under another spec\n.*version: sha256:.* on disk, sha256:.* requested"):
+        open_cache(before, expected=open_cache(after).spec)
+
+
+def test_an_id_longer_than_the_format_allows(features, dataset, settings, monkeypatch):
+    read = datasets.rows
+    monkeypatch.setattr(datasets, "rows", lambda *a: (row._replace(id="x" * 5000) for row in read(*a)))
+    with pytest.raises(DatasetError, match="has 5000 bytes; at most 4096 are stored"):
+        precompute(features, dataset, settings)
+
+
+def test_a_disk_that_damages_every_shard_ends_the_command(features, dataset, settings, monkeypatch):
+    from tfl.cache import PartialCache
+
+    write = PartialCache.write
+
+    def damage(self, shard, *rest):
+        write(self, shard, *rest)
+        self._path_of(shard).write_bytes(b"damaged")
+
+    monkeypatch.setattr(PartialCache, "write", damage)
+    with pytest.raises(CacheError, match="shard .* is damaged"):
+        precompute(features, dataset, settings)
