@@ -69,6 +69,37 @@ def test_export_then_predict(work):
     assert "a.png\t" in tfl("predict", "model", "a.png", cwd=work["folder"]).stdout
 
 
+def test_inspect_and_verify(work):
+    overview = tfl("inspect", work["cache"], cwd=work["folder"]).stdout
+    assert "rows         train 120 x 576 float32, test 40 x 576 float32" in overview
+    assert "  green  train" in overview
+    found = json.loads(tfl("inspect", work["cache"], "--json", cwd=work["folder"]).stdout)
+    assert found["rows"] == {"train": 120, "test": 40}
+    assert "every byte is what was written" in last_line(tfl("verify", work["cache"], cwd=work["folder"]))
+    assert json.loads(tfl("verify", work["cache"], "--json", cwd=work["folder"]).stdout)["problems"] == []
+
+
+def test_verify_names_the_damaged_rows_and_train_uses_none(work, tmp_path):
+    content = bytearray((work["folder"] / work["cache"]).read_bytes())
+    content[-len(content) // 3] ^= 4  # somewhere in the features of the training rows
+    (tmp_path / "damaged.h5").write_bytes(content)
+    done = tfl("verify", "damaged.h5", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(
+        "tfl: damaged.h5 is damaged; remove it and precompute again:\n  train/features rows 0 to"
+    )
+    done = tfl("train", "damaged.h5", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "damaged.h5 cannot be trusted; remove it and precompute again:\n  train/features rows 0 to" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_cache_of_another_image_size_is_never_reused(work):
+    done = tfl("precompute", "--dataset", "colours.npz", *SMALL, "--image-size", "40", cwd=work["folder"])
+    assert last_line(done) != work["cache"]
+    assert f"{work['cache']} does not serve:\n  image_size: 32 on disk, 40 requested" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -80,6 +111,10 @@ def test_export_then_predict(work):
         (["precompute", "--interpolation", "area"], 2, "interpolation"),
         (["train"], 2, "required"),
         (["fly"], 2, "fly"),
+        (["inspect", "none.h5"], 1, "tfl: there is no cache file none.h5"),
+        (["verify", "none.h5"], 1, "tfl: there is no cache file none.h5"),
+        (["verify", "colours.npz"], 1, "colours.npz is not an HDF5 file"),
+        (["precompute", "--on-bad-image", "ignore"], 2, "on-bad-image"),
     ],
 )
 def test_errors_have_exit_codes_and_no_traceback(work, arguments, code, message):

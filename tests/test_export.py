@@ -73,6 +73,18 @@ def test_folder_dataset_of_differing_sizes(features, folder, settings, tmp_path)
     assert (parity.num_images, parity.same_class) == (6, 1.0)
 
 
+def test_images_that_were_left_out_are_passed_over(features, folder, settings, tmp_path):
+    """The cache's first test rows are not the folder's."""
+    (folder / "test" / "cat" / "0.png").write_text("no image")
+    spec = DatasetSpec(str(folder))
+    run_folder = run.train(
+        precompute(features, spec, replace(settings, on_bad_image="skip")), runs_dir=tmp_path / "runs"
+    )
+    parity = export.export(run_folder, tmp_path / "model")
+    assert parity.num_images == 5
+    assert parity.error < 1e-3
+
+
 def test_a_wrong_export_is_refused_and_leaves_nothing(trained, tmp_path, monkeypatch):
     """The trap that the gate is for: BatchNorm served in training mode."""
     save = export._save

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -267,3 +268,30 @@ def test_weights_cut_short_are_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:9000])
     (problem,) = hdf5.problems(path)
     assert "it cannot be read: " in problem
+
+
+def test_five_lines_without_tfl(path):
+    """As cache/README.md gives them."""
+    lines = (Path(__file__).parents[1] / "cache" / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    names = {}
+    exec(lines.replace("cache/cifar10-resnet50-224-….h5", str(path)), names)
+    expected = golden.rows("train", 0, 150)
+    np.testing.assert_array_equal(names["features"], expected.features)
+    assert names["labels"].tolist() == expected.labels.tolist()
+    assert [id_.encode() for id_ in names["ids"]] == expected.ids.tolist()
+    assert tuple(json.loads(names["class_names"])) == golden.CLASS_NAMES
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        (["h5ls", "-r"], "/train/features          Dataset {150, 6}"),
+        (["h5dump", "-d", "/test/labels"], "(23): 2, 0, 1, 2"),
+        (["h5dump", "-A"], 'ATTRIBUTE "class_names"'),
+    ],
+)
+def test_the_tools_of_hdf5_read_it(path, command, shown):
+    if shutil.which(command[0]) is None:
+        pytest.skip("needs hdf5-tools")
+    done = subprocess.run([*command, str(path)], capture_output=True, text=True, check=True)
+    assert shown in done.stdout

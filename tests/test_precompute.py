@@ -313,7 +313,9 @@ def test_a_changed_folder_is_another_dataset(features, folder, settings, caplog,
     assert "does not serve:\n  " in caplog.text
     assert "version: sha256:" in caplog.text
     assert open_cache(after).provenance["images_computed"] == sum(open_cache(after).num_rows.values())
-    with pytest.raises(CacheError, match="(?s)made under another spec\n.*version: sha256:.* on disk, sha256:.* requested"):
+    with pytest.raises(
+        CacheError, match="(?s)made under another spec\n.*version: sha256:.* on disk, sha256:.* requested"
+    ):
         open_cache(before, expected=open_cache(after).spec)
 
 

@@ -1,0 +1,129 @@
+"""Measures what the README claims of speed and memory; both sides of a ratio in one run, interleaved, several times.
+
+    python scripts/benchmark.py reading FOLDER    what the checksums cost on reading a cache, in a folder for 800 MB
+    python scripts/benchmark.py memory FOLDER     peak memory of precompute and of the merge, 6,000 and 60,000 images
+
+Prints a JSON object; seconds and bytes are lists, one entry a repeat.
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from tfl.cache import Cost, PartialCache, Rows, open_cache
+from tfl.spec import CacheSpec, DatasetSpec, FeatureSpec
+
+REPEATS = 5
+MEMORY_REPEATS = 3
+NUM_FEATURES = 2048
+SHARD_ROWS = 1024
+
+
+def write_cache(folder: Path, num_rows: int) -> Path:
+    """A cache of ResNet50's width, of random features, through the ordinary shards and merge."""
+    dataset = DatasetSpec("random", f"train[0:{num_rows}]", "", "", "1")
+    spec = CacheSpec(FeatureSpec(weights="sha256:" + "0" * 64), dataset)
+    partial = PartialCache(folder / spec.file_name, spec, {"train": num_rows}, {"shard_rows": SHARD_ROWS})
+    rng = np.random.default_rng(0)
+    with partial.held():
+        for shard in partial.missing():
+            count = shard.stop - shard.start
+            ids = np.asarray([f"train_{row:05d}".encode() for row in range(shard.start, shard.stop)])
+            features = rng.random((count, NUM_FEATURES), np.float32)
+            partial.write(shard, Rows(features, rng.integers(0, 10, count), ids), Cost(0.0, count))
+        return partial.finish(tuple("abcdefghij"), {"typed": {"dataset": "random", "weights": "random"}})
+
+
+def seconds_of(call: Callable[[], Any]) -> float:
+    """Wall time of a call."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def reading(folder: Path) -> dict[str, Any]:
+    """50,000 rows from page cache: by tfl, by h5py with and without checksums, and by numpy."""
+    path = write_cache(folder, 50_000)
+    features = open_cache(path).read("train").features
+    np.save(folder / "plain.npy", features)
+    with h5py.File(folder / "unchecked.h5", "w", libver="v110") as file:
+        file.create_dataset("train/features", data=features, chunks=(128, NUM_FEATURES))
+    del features
+
+    def by_h5py(path: Path) -> np.ndarray:
+        with h5py.File(path) as file:
+            return np.asarray(file["train/features"][:])
+
+    ways: dict[str, Callable[[], Any]] = {
+        "tfl, checked": lambda: open_cache(path).read("train"),
+        "h5py, fletcher32": lambda: by_h5py(path),
+        "h5py, unchecked": lambda: by_h5py(folder / "unchecked.h5"),
+        "numpy.load": lambda: np.load(folder / "plain.npy"),
+    }
+    for call in ways.values():
+        call()
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(REPEATS):
+        for name, call in ways.items():
+            seconds[name].append(seconds_of(call))
+    pairs = zip(seconds["tfl, checked"], seconds["h5py, unchecked"], strict=True)
+    ratios = [checked / unchecked for checked, unchecked in pairs]
+    return {"seconds": seconds, "checked_over_unchecked": ratios, "median_ratio": statistics.median(ratios)}
+
+
+def peak_bytes(command: list[str]) -> int:
+    """The largest resident size of a command, in bytes."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
+    return int(usage.ru_maxrss) * 1024
+
+
+def memory(folder: Path) -> dict[str, Any]:
+    """Real CIFAR-10 through the real ResNet50 at 32 pixels; and the merge alone, of 2,048 features."""
+    splits = {
+        6_000: ["--train-split", "train[:5000]", "--test-split", "test[:1000]"],
+        60_000: ["--train-split", "train", "--test-split", "test"],
+    }
+    peaks: dict[str, dict[int, list[int]]] = {name: {n: [] for n in splits} for name in ("precompute", "merge")}
+    for _ in range(MEMORY_REPEATS):
+        for num_images, flags in splits.items():
+            with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                script = Path(__file__).with_name("precompute.py")
+                command = [sys.executable, str(script), "--image-size", "32", *flags, "--cache-dir", scratch]
+                peaks["precompute"][num_images].append(peak_bytes(command))
+            with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                command = [sys.executable, __file__, "_merge", scratch, str(num_images)]
+                peaks["merge"][num_images].append(peak_bytes(command))
+    growth = {name: statistics.median(of[60_000]) / statistics.median(of[6_000]) for name, of in peaks.items()}
+    return {"peak_bytes": peaks, "growth": growth}
+
+
+def main() -> None:
+    """Run what the command line names."""
+    what, folder, *rest = sys.argv[1:]
+    if what == "_merge":
+        write_cache(Path(folder), int(rest[0]))
+        return
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        result = {"reading": reading, "memory": memory}[what](Path(scratch))
+    machine = {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
+    versions = {"h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version, "numpy": np.__version__}
+    print(json.dumps({**machine, **versions, **result}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
