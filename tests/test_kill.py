@@ -13,7 +13,13 @@ import pytest
 from conftest import write_npz
 
 LAB = Path(__file__).with_name("kill_lab.py")
-MAIN = "import sys; from tfl.cli import main; sys.exit(main())"
+# A shell that starts pytest in the background has it ignore SIGINT, and all that it starts.
+MAIN = """
+import signal, sys
+from tfl.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main())
+"""
 SMALL = ["--backbone", "mobilenetv3small", "--weights", "random", "--image-size", "32"]
 PRECOMPUTE = ["precompute", "--dataset", "colours.npz", *SMALL]
 SMALL_SHARDS = [*PRECOMPUTE, "--batch-size", "8", "--shard-rows", "16"]
