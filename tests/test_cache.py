@@ -101,7 +101,7 @@ def test_unreadable_files_are_passed_over_in_a_list(path, caplog):
     assert "passed over: " in caplog.text
 
 
-def test_flipped_bit_in_features_is_an_error_not_a_number(path):
+def flip_bit_of_features(path):
     with h5py.File(path) as file:
         offset = file["train/features"].id.get_chunk_info(0).byte_offset
     with path.open("r+b") as raw:
@@ -109,9 +109,67 @@ def test_flipped_bit_in_features_is_an_error_not_a_number(path):
         byte = raw.read(1)[0]
         raw.seek(offset + 5)
         raw.write(bytes([byte ^ 8]))
+
+
+def test_flipped_bit_in_features_is_an_error_not_a_number(path):
+    flip_bit_of_features(path)
     with pytest.raises(CacheError, match="is damaged in train: .*remove it and precompute again"):
         open_cache(path).read("train")
     assert len(open_cache(path).read("test").labels) == 3
+
+
+WIDE = 8192  # features of a row: 32 rows fill a chunk
+NUM_WIDE = 301  # ten chunks, the last one short
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """Rows whose features are their number, stored class by class."""
+    partial = begin(tmp_path_factory.mktemp("wide") / "c.h5")
+    index = np.arange(NUM_WIDE)
+    features = np.repeat(index.astype(np.float32)[:, None], WIDE, axis=1)
+    with partial.held():
+        partial.write("train", 0, Rows(features, index // 151, np.array([b"%d" % i for i in index])), Cost(1, NUM_WIDE))
+        partial.write("test", 0, Rows(features[:1], index[:1], np.array([b"test"])), Cost(1, 1))
+        return open_cache(partial.finish({"train": NUM_WIDE, "test": 1}, NUM_WIDE, {}))
+
+
+@pytest.mark.parametrize("num_rows", [1, 25, 32, 50, 160, 300, 301, 1000])
+def test_blocks_in_stored_order_are_the_whole(wide, num_rows):
+    features, labels = zip(*wide.blocks("train", num_rows), strict=True)
+    assert {len(block) for block in features[:-1]} <= {num_rows}
+    assert [len(block) for block in features] == [len(block) for block in labels]
+    np.testing.assert_array_equal(np.concatenate(features), wide.read("train").features)
+    np.testing.assert_array_equal(np.concatenate(labels), wide.read("train").labels)
+
+
+@pytest.mark.parametrize("num_rows", [1, 25, 32, 50, 160, 300, 301, 1000])
+def test_random_blocks_hold_every_row_once_with_its_label(wide, num_rows):
+    blocks = list(wide.blocks("train", num_rows, np.random.default_rng(0)))
+    assert {len(labels) for _, labels in blocks[:-1]} <= {num_rows}
+    found = np.concatenate([features[:, -1] for features, _ in blocks]).astype(int)
+    assert sorted(found) == list(range(NUM_WIDE))
+    np.testing.assert_array_equal(np.concatenate([labels for _, labels in blocks]), found // 151)
+    assert all((np.diff(features[:, 0]) > 0).all() for features, _ in blocks)
+
+
+def test_random_blocks_differ_and_each_comes_from_all_over_the_file(wide):
+    rng = np.random.default_rng(0)
+    passes = [[features[:, 0] for features, _ in wide.blocks("train", 160, rng)] for _ in range(20)]
+    assert len({block[0].tobytes() for block in passes}) > 10
+    for block in (block for blocks in passes for block in blocks):
+        chunks = np.unique(block // 32).astype(int)
+        # Ten chunks for two blocks: of two neighbours each block has one, but for rows that the short chunk shifts.
+        assert len(np.unique(chunks // 2)) >= 4
+
+
+def test_blocks_of_a_missing_role_or_a_damaged_file(path):
+    with pytest.raises(CacheError, match="has no val rows; it has train, test. Precompute again with --val-split"):
+        next(open_cache(path).blocks("val", 4))
+    cache = open_cache(path)
+    flip_bit_of_features(path)
+    with pytest.raises(CacheError, match="is damaged in train: .*remove it and precompute again"):
+        list(cache.blocks("train", 4))
 
 
 def test_truncated_file_is_an_error(path):

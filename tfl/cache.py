@@ -16,7 +16,7 @@ import os
 import platform
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -86,7 +86,37 @@ class Cache:
         """The ids of a role, `(n,)` bytes."""
         return self._read(role, slice(None), ("ids",))[0]
 
+    def blocks(
+        self, role: Role, num_rows: int, rng: np.random.Generator | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """All rows of a role, block by block: features `(m, d)` and labels `(m,)`, m = `num_rows` but in the last.
+
+        Memory is that of one block, however many rows there are; the file is opened once.
+
+        Args:
+          rng: without it rows come in stored order. With it the file's chunks (1 MiB of features each) come in a random
+            order in which every block has chunks from all over the file; inside a block rows stand in stored order.
+
+        Raises:
+          CacheError: as in `read`.
+        """
+        with self._opened(role) as group:
+            features, labels = group["features"], group["labels"]
+            size = features.chunks[0]
+            order = np.arange(-(-len(labels) // size))
+            if rng is not None:
+                order = _spread(len(order), -(-len(labels) // num_rows), rng)
+            chunks = ((start, min(start + size, len(labels))) for start in (order * size).tolist())
+            for pieces in _pieces(chunks, num_rows):
+                yield _gather(features, pieces), _gather(labels, pieces)
+
     def _read(self, role: Role, rows: Any, names: tuple[str, ...]) -> list[np.ndarray]:
+        with self._opened(role) as group:
+            return [group[name][rows] for name in names]
+
+    @contextlib.contextmanager
+    def _opened(self, role: Role) -> Iterator[h5py.Group]:
+        """The group of a role; what HDF5 finds wrong while it is read is a CacheError."""
         if role not in self.num_rows:
             raise CacheError(
                 f"{self.path} has no {role} rows; it has {', '.join(self.num_rows)}. "
@@ -94,9 +124,52 @@ class Cache:
             )
         try:
             with h5py.File(self.path) as file:
-                return [file[role][name][rows] for name in names]
+                yield file[role]
         except (OSError, KeyError) as error:
             raise CacheError(f"{self.path} is damaged in {role}: {error}; remove it and precompute again") from error
+
+
+def _spread(num_chunks: int, num_blocks: int, rng: np.random.Generator) -> np.ndarray:
+    """A random order of chunks in which each of `num_blocks` equal parts has one chunk of every stretch of the file.
+
+    Image folders are stored class by class: without this the classes of a block are as uneven as chance makes them.
+    """
+    stretch = np.arange(num_chunks) // num_blocks  # stretches of `num_blocks` neighbouring chunks
+    shuffled = np.lexsort((rng.random(num_chunks), stretch))  # stretches in order, each shuffled in itself
+    parts = [rng.permutation(shuffled[i::num_blocks]) for i in range(num_blocks)]
+    return np.concatenate([parts[i] for i in rng.permutation(num_blocks)])
+
+
+def _pieces(chunks: Iterable[tuple[int, int]], num_rows: int) -> Iterator[list[tuple[int, int]]]:
+    """Cut ranges of rows, in the order given, into blocks of `num_rows` rows; a range may go on in the next block.
+
+    In each block the ranges are sorted: the file is read forwards, and a chunk of labels, which covers many ranges,
+    only once.
+    """
+    block: list[tuple[int, int]] = []
+    room = num_rows
+    for first, stop in chunks:
+        start = first
+        while start < stop:
+            piece = (start, min(stop, start + room))
+            block.append(piece)
+            room -= piece[1] - start
+            start = piece[1]
+            if room == 0:
+                yield sorted(block)
+                block, room = [], num_rows
+    if block:
+        yield sorted(block)
+
+
+def _gather(dataset: h5py.Dataset, pieces: list[tuple[int, int]]) -> np.ndarray:
+    """Some ranges of a dataset's rows, one after the other, read in place without a second copy."""
+    rows = np.empty((sum(stop - start for start, stop in pieces), *dataset.shape[1:]), dataset.dtype)
+    at = 0
+    for start, stop in pieces:
+        dataset.read_direct(rows, np.s_[start:stop], np.s_[at : at + stop - start])
+        at += stop - start
+    return rows
 
 
 def open_cache(path: Path, expected: CacheSpec | None = None) -> Cache:
