@@ -197,6 +197,62 @@ def test_every_flipped_bit_of_the_rest_is_found_or_changes_nothing(path):
     assert found > 1000, (found, harmless)
 
 
+WIDE = 8192  # features of a row: 32 rows fill a chunk
+NUM_WIDE = 301  # ten chunks, the last one short
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """Rows whose features are their number, stored class by class."""
+    num_rows = {"train": NUM_WIDE, "test": 1}
+    partial = PartialCache(tmp_path_factory.mktemp("wide") / "c.h5", SPEC, num_rows, {**MAKING, "shard_rows": NUM_WIDE})
+    index = np.arange(NUM_WIDE)
+    features = np.repeat(index.astype(np.float32)[:, None], WIDE, axis=1)
+    with partial.held():
+        ids = np.array([b"%d" % i for i in index])
+        partial.write(Shard("train", 0, NUM_WIDE), Rows(features, index // 151, ids), Cost(1, NUM_WIDE))
+        partial.write(Shard("test", 0, 1), Rows(features[:1], index[:1], np.array([b"test"])), Cost(1, 1))
+        return open_cache(finish(partial))
+
+
+@pytest.mark.parametrize("num_rows", [1, 25, 32, 50, 160, 300, 301, 1000])
+def test_blocks_in_stored_order_are_the_whole(wide, num_rows):
+    features, labels = zip(*wide.blocks("train", num_rows), strict=True)
+    assert {len(block) for block in features[:-1]} <= {num_rows}
+    assert [len(block) for block in features] == [len(block) for block in labels]
+    np.testing.assert_array_equal(np.concatenate(features), wide.read("train").features)
+    np.testing.assert_array_equal(np.concatenate(labels), wide.read("train").labels)
+
+
+@pytest.mark.parametrize("num_rows", [1, 25, 32, 50, 160, 300, 301, 1000])
+def test_random_blocks_hold_every_row_once_with_its_label(wide, num_rows):
+    blocks = list(wide.blocks("train", num_rows, np.random.default_rng(0)))
+    assert {len(labels) for _, labels in blocks[:-1]} <= {num_rows}
+    found = np.concatenate([features[:, -1] for features, _ in blocks]).astype(int)
+    assert sorted(found) == list(range(NUM_WIDE))
+    np.testing.assert_array_equal(np.concatenate([labels for _, labels in blocks]), found // 151)
+    assert all((np.diff(features[:, 0]) > 0).all() for features, _ in blocks)
+
+
+def test_random_blocks_differ_and_each_comes_from_all_over_the_file(wide):
+    rng = np.random.default_rng(0)
+    passes = [[features[:, 0] for features, _ in wide.blocks("train", 160, rng)] for _ in range(20)]
+    assert len({block[0].tobytes() for block in passes}) > 10
+    for block in (block for blocks in passes for block in blocks):
+        chunks = np.unique(block // 32).astype(int)
+        # Ten chunks for two blocks: of two neighbours each block has one, but for rows that the short chunk shifts.
+        assert len(np.unique(chunks // 2)) >= 4
+
+
+def test_blocks_of_a_missing_role_or_a_damaged_file(path):
+    cache = open_cache(path)
+    with pytest.raises(CacheError, match="has no val rows; it has train, test. Precompute again with --val-split"):
+        next(cache.blocks("val", 4))
+    flip(path, chunk_of(path, "train/features")[0])
+    with pytest.raises(CacheError, match="is damaged in train: .*`tfl verify` names the rows"):
+        list(cache.blocks("train", 4))
+
+
 def test_verify_reads_in_another_process(path):
     assert verify(path) == []
     flip(path, chunk_of(path, "test/features")[0])

@@ -1,4 +1,5 @@
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -86,3 +87,83 @@ def test_description_names_what_decides_the_last_bits():
     assert description["engine"] == keras.backend.backend()
     assert description["batch_size"] == 8
     assert description["versions"]["keras"] == keras.__version__
+
+
+MEMINFO = "MemTotal:  2000 kB\nMemFree:  10 kB\nMemAvailable:  1000 kB\n"
+NO_LIMIT_V1 = "9223372036854771712\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        pytest.param({}, 1000 * 1024, id="no cgroup"),
+        pytest.param(
+            {
+                "proc/self/cgroup": "0::/\n",
+                "sys/fs/cgroup/memory.max": "max\n",
+                "sys/fs/cgroup/memory.current": "7\n",
+            },
+            1000 * 1024,
+            id="v2 without a limit",
+        ),
+        pytest.param(
+            {
+                "proc/self/cgroup": "0::/a/b\n",
+                "sys/fs/cgroup/a/memory.max": "5000\n",
+                "sys/fs/cgroup/a/memory.current": "4500\n",
+                "sys/fs/cgroup/a/memory.stat": "file 500\ninactive_file 200\n",
+                "sys/fs/cgroup/a/b/memory.max": "9000\n",
+                "sys/fs/cgroup/a/b/memory.current": "1000\n",
+            },
+            5000 - 4500 + 200,
+            id="v2, the parent's limit is nearer, file pages count as free",
+        ),
+        pytest.param(
+            {
+                "proc/self/cgroup": "5:cpu,cpuacct:/x\n4:memory:/docker/of-the-host\n0::/x\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "8000\n",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": "6000\n",
+                "sys/fs/cgroup/memory/memory.stat": "inactive_file 1\ntotal_inactive_file 10\n",
+            },
+            8000 - 6000 + 10,
+            id="v1 in a container, whose path is the host's",
+        ),
+        pytest.param(
+            {
+                "proc/self/cgroup": "4:memory:/\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": NO_LIMIT_V1,
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": "6000\n",
+            },
+            1000 * 1024,
+            id="v1 without a limit",
+        ),
+        pytest.param(
+            {
+                "proc/self/cgroup": "0::/\n",
+                "sys/fs/cgroup/memory.max": "5000\n",
+                "sys/fs/cgroup/memory.current": "6000\n",
+            },
+            0,
+            id="beyond the limit",
+        ),
+    ],
+)
+def test_available_memory_is_the_least_of_all_limits(tmp_path, files, expected):
+    for name, text in {"proc/meminfo": MEMINFO, **files}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert engine.available_memory(tmp_path) == expected
+
+
+def test_available_memory_without_proc_is_all_there_is(tmp_path, monkeypatch):
+    assert engine.available_memory(tmp_path) == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    monkeypatch.delattr(os, "sysconf")
+    assert engine.available_memory(tmp_path) == sys.maxsize
+
+
+def test_available_memory_under_a_limit_of_the_address_space(tmp_path, monkeypatch):
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/meminfo").write_text(MEMINFO)
+    (tmp_path / "proc/self/status").write_text("VmPeak:  900 kB\nVmSize:  100 kB\n")
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (300 * 1024, resource.RLIM_INFINITY))
+    assert engine.available_memory(tmp_path) == 200 * 1024

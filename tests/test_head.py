@@ -7,42 +7,156 @@ import numpy as np
 import pytest
 from conftest import WITHOUT_TENSORFLOW
 
-from tfl import head
+from tfl import engine, head
+from tfl.cache import Cost, PartialCache, Rows, Shard, open_cache
 from tfl.errors import RunError, SpecError
 from tfl.recipes import Reference
+from tfl.spec import CacheSpec, DatasetSpec, FeatureSpec
 
 RNG = np.random.default_rng(0)
 FEATURES = RNG.normal(size=(101, 7)).astype(np.float32)
 LABELS = (FEATURES @ RNG.normal(size=(7, 3))).argmax(axis=1)
-TRAIN = (FEATURES, LABELS)
+TRAIN = head.InMemory(FEATURES, LABELS)
 
 
 def parameters(model):
     return [np.asarray(weight) for weight in model.get_weights()]
 
 
-@pytest.mark.parametrize("batch_size", [1, 25, 32, 101, 200])
-def test_reference_is_what_keras_fit_does(batch_size):
-    """The same initial head, the same batches (a short last one included): Keras' own SGD ends at the same head."""
-    recipe = Reference(epochs=3, batch_size=batch_size, learning_rate=0.05, momentum=0.9, seed=4)
-    ours, history = head.fit(recipe, TRAIN, 3)
+def write_cache(path, features, labels):
+    spec = CacheSpec(
+        FeatureSpec(weights="sha256:ab", feature_dtype=features.dtype.name), DatasetSpec(version="1", test_split="")
+    )
+    partial = PartialCache(path, spec, {"train": len(labels)}, {"shard_rows": len(labels)})
+    ids = np.array([b"%d" % i for i in range(len(labels))])
+    with partial.held():
+        partial.write(Shard("train", 0, len(labels)), Rows(features, labels, ids), Cost(1, len(labels)))
+        return open_cache(partial.finish(("a", "b", "c"), {"typed": {"dataset": "x", "weights": "x"}}))
 
-    rng = np.random.default_rng(recipe.seed)
-    kernel, bias, *_ = head._initial(7, 3, rng)
+
+@pytest.fixture(scope="module")
+def chunked(tmp_path_factory):
+    """A learnable cache of 301 rows in ten chunks, stored class by class: the first seven of 8,192 features count."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(scale=0.002, size=(301, 8192)).astype(np.float32)
+    features[:, :7] = rng.normal(size=(301, 7))
+    labels = (features[:, :7] @ rng.normal(size=(7, 3))).argmax(axis=1)
+    by_class = np.argsort(labels, kind="stable")
+    return write_cache(tmp_path_factory.mktemp("chunked") / "c.h5", features[by_class], labels[by_class])
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """A third of the rows of `chunked` fill a block."""
+    monkeypatch.setattr(head, "BLOCK_BYTES", 4 * 8192 * 101)
+
+
+def keras_fit(recipe, initial, epochs):
+    """What Keras' own loop makes of the same initial head and, in each epoch, rows in this order: head and losses."""
+    kernel, bias, *_ = initial
     theirs = head._dense(kernel, bias)
     theirs.compile(
-        keras.optimizers.SGD(0.05, momentum=0.9),
+        keras.optimizers.SGD(recipe.learning_rate, momentum=recipe.momentum),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
     losses = []
-    for _ in range(recipe.epochs):
-        order = rng.permutation(len(LABELS))
-        fitted = theirs.fit(FEATURES[order], LABELS[order], batch_size=batch_size, shuffle=False, verbose=0)
+    for features, labels in epochs:
+        fitted = theirs.fit(features, labels, batch_size=recipe.batch_size, shuffle=False, verbose=0)
         losses += fitted.history["loss"]
+    return theirs, losses
+
+
+def assert_same_fit(ours, history, theirs, losses):
     for a, b in zip(parameters(ours), parameters(theirs), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose([epoch["loss"] for epoch in history], losses, rtol=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [1, 25, 32, 101, 200])
+def test_reference_is_what_keras_fit_does(batch_size):
+    """The same initial head, the same batches (a short last one included): Keras' own SGD ends at the same head."""
+    recipe = Reference(epochs=3, batch_size=batch_size, learning_rate=0.05, momentum=0.9, seed=4)
+    rng = np.random.default_rng(recipe.seed)
+    initial = head._initial(7, 3, rng)
+    orders = (rng.permutation(len(LABELS)) for _ in range(recipe.epochs))
+    theirs = keras_fit(recipe, initial, ((FEATURES[order], LABELS[order]) for order in orders))
+    assert_same_fit(*head.fit(recipe, TRAIN, 3), *theirs)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "block_rows"), [(25, 125), (32, 128), (101, 101), (200, 200), (301, 301), (400, 400)]
+)
+def test_streamed_is_what_keras_fit_does_over_the_blocks(chunked, small_blocks, batch_size, block_rows):
+    """Random chunks gathered into blocks of whole batches, and each block's rows permuted: one order of all rows."""
+    recipe = Reference(epochs=2, batch_size=batch_size, learning_rate=0.05, momentum=0.9, seed=4)
+    rng = np.random.default_rng(recipe.seed)
+    initial = head._initial(8192, 3, rng)
+
+    def one_pass():
+        blocks = []
+        for features, labels in chunked.blocks("train", block_rows, rng):
+            order = rng.permutation(len(labels))
+            blocks.append((features[order], labels[order]))
+        return tuple(np.concatenate(arrays) for arrays in zip(*blocks, strict=True))
+
+    theirs = keras_fit(recipe, initial, (one_pass() for _ in range(recipe.epochs)))
+    assert_same_fit(*head.fit(recipe, head.Streamed(chunked, "train", batch_size), 3), *theirs)
+
+
+def test_streamed_learns_as_well_from_rows_stored_by_class(chunked, small_blocks):
+    recipe = Reference(epochs=20, learning_rate=0.05)
+    rows = chunked.read("train")
+    (_, in_memory), (_, streamed) = (
+        head.fit(recipe, examples, 3)
+        for examples in (head.InMemory(rows.features, rows.labels), head.Streamed(chunked, "train", 32))
+    )
+    assert streamed[-1]["accuracy"] > 0.95
+    assert streamed[-1]["accuracy"] == pytest.approx(in_memory[-1]["accuracy"], abs=0.02)
+    assert streamed[-1]["loss"] == pytest.approx(in_memory[-1]["loss"], rel=0.1)
+
+
+def test_blocks_are_compiled_once_and_the_short_last_one_once_more(chunked, small_blocks, monkeypatch):
+    shapes = []
+
+    def compile_function(function):
+        def traced(features, *others):
+            shapes.append(features.shape[0])
+            return function(features, *others)
+
+        return compiled(traced)
+
+    compiled = engine.compile_function
+    monkeypatch.setattr(engine, "compile_function", compile_function)
+    head.fit(Reference(epochs=3), head.Streamed(chunked, "train", 32), 3)
+    assert sorted(shapes) == [301 - 2 * 128, 128]
+
+
+def test_streamed_validation_and_metrics_are_those_of_the_whole(chunked, small_blocks):
+    rows = chunked.read("train")
+    whole, streamed = head.InMemory(rows.features, rows.labels), head.Streamed(chunked, "train")
+    model, expected = head.fit(Reference(epochs=1), whole, 3, val=whole)
+    _, history = head.fit(Reference(epochs=1), whole, 3, val=streamed)
+    assert history[0]["val_accuracy"] == expected[0]["val_accuracy"]
+    assert history[0]["val_loss"] == pytest.approx(expected[0]["val_loss"], rel=1e-6)
+    ours, theirs = head.measure(model, streamed), head.measure(model, whole)
+    np.testing.assert_array_equal(ours.confusion, theirs.confusion)
+    assert ours.loss == pytest.approx(theirs.loss, rel=1e-6)
+
+
+def test_float16_features_are_trained_on_as_float32(tmp_path):
+    halves = FEATURES.astype(np.float16)
+    caches = [
+        write_cache(tmp_path / f"{name}.h5", features, LABELS)
+        for name, features in (("float16", halves), ("float32", halves.astype(np.float32)))
+    ]
+    ours, theirs = (
+        head.fit(Reference(epochs=2), head.Streamed(cache, "train", 32), 3, val=head.Streamed(cache, "train"))
+        for cache in caches
+    )
+    for a, b in zip(parameters(ours[0]), parameters(theirs[0]), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert ours[1][-1]["val_loss"] == theirs[1][-1]["val_loss"]
 
 
 def test_it_learns():
@@ -58,9 +172,22 @@ def test_same_seed_same_head():
     assert not np.array_equal(parameters(first)[0], parameters(other)[0])
 
 
+def test_same_seed_same_head_streamed(chunked, small_blocks):
+    train = head.Streamed(chunked, "train", 32)
+    first, again = (head.fit(Reference(epochs=2), train, 3)[0] for _ in range(2))
+    for a, b in zip(parameters(first), parameters(again), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_matrix_goes_to_the_device_once():
+    on_device = head.InMemory.on_device(FEATURES, LABELS)
+    (features, _), (again, _) = (next(on_device.blocks()) for _ in range(2))
+    assert features is again is head._to_device(features, LABELS)[0]
+
+
 def test_binary_target():
     labels = (LABELS == 0).astype(np.int64)
-    model, _ = head.fit(Reference(epochs=30, learning_rate=0.1), (FEATURES, labels), 2)
+    model, _ = head.fit(Reference(epochs=30, learning_rate=0.1), head.InMemory(FEATURES, labels), 2)
     logits = head.logits_of(model, FEATURES)
     assert logits.shape == (101, 2)
     assert (logits.argmax(axis=1) == labels).mean() > 0.85
@@ -77,7 +204,7 @@ def test_validation_rows_are_measured_not_trained_on():
 
 def test_divergence_is_an_error_that_names_the_setting():
     with pytest.raises(RunError, match=r"the loss is (nan|inf) in epoch \d+ with .*learning_rate=1e\+30"):
-        head.fit(Reference(learning_rate=1e30, epochs=5), (FEATURES * 1e20, LABELS), 3)
+        head.fit(Reference(learning_rate=1e30, epochs=5), head.InMemory(FEATURES * 1e20, LABELS), 3)
 
 
 def test_blocks_of_logits_are_the_whole():
@@ -90,7 +217,7 @@ def test_blocks_of_logits_are_the_whole():
 def test_given_arrays_are_not_written_into():
     features, labels = FEATURES.copy(), LABELS.copy()
     features.flags.writeable = labels.flags.writeable = False
-    head.fit(Reference(epochs=1), (features, labels), 3)
+    head.fit(Reference(epochs=1), head.InMemory(features, labels), 3)
     np.testing.assert_array_equal(features, FEATURES)
 
 
@@ -105,7 +232,7 @@ import numpy as np
 from tfl import head
 from tfl.recipes import Reference
 arrays = np.load({arrays!r})
-model, _ = head.fit(Reference(epochs=3), (arrays["features"], arrays["labels"]), 3)
+model, _ = head.fit(Reference(epochs=3), head.InMemory(arrays["features"], arrays["labels"]), 3)
 np.savez({out!r}, *model.get_weights())
 """
 

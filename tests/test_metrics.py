@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfl.metrics import log_softmax, measure, wilson_interval
+from tfl.metrics import log_softmax, measure, measure_blocks, wilson_interval
 
 
 def test_measure():
@@ -14,6 +14,17 @@ def test_measure():
     np.testing.assert_allclose(metrics.per_class(), [1, 1, 0])
     losses = [np.log(np.exp(row).sum()) - row[label] for row, label in zip(logits, [0, 1, 2, 2], strict=True)]
     assert metrics.loss == pytest.approx(np.mean(losses), rel=1e-6)
+
+
+@pytest.mark.parametrize("block_rows", [1, 7, 99, 100])
+def test_blocks_are_measured_as_the_whole(block_rows):
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(100, 4)).astype(np.float32), rng.integers(0, 4, 100)
+    blocks = ((logits[i : i + block_rows], labels[i : i + block_rows]) for i in range(0, 100, block_rows))
+    ours, whole = measure_blocks(blocks), measure(logits, labels)
+    np.testing.assert_array_equal(ours.confusion, whole.confusion)
+    assert (ours.num_rows, ours.accuracy, ours.interval) == (100, whole.accuracy, whole.interval)
+    assert ours.loss == pytest.approx(whole.loss, rel=1e-12)
 
 
 def test_class_without_rows_has_no_accuracy():

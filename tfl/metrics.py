@@ -1,6 +1,7 @@
 """Numbers about predictions, in numpy: accuracy with its interval, per class, confusion."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,18 +49,32 @@ class Metrics:
 
 def measure(logits: np.ndarray, labels: np.ndarray) -> Metrics:
     """Metrics of logits `(n, c)` against integer labels `(n,)`."""
-    num_classes = logits.shape[1]
-    predicted = logits.argmax(axis=1)  # (n,)
-    confusion = np.bincount(labels * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, -1)
-    correct = int(confusion.trace())
-    log_probabilities = log_softmax(logits)
+    return measure_blocks([(logits, labels)])
+
+
+def measure_blocks(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> Metrics:
+    """Metrics of all rows of at least one block, each of logits `(m, c)` and integer labels `(m,)`.
+
+    Only counts and a sum are kept of a block.
+    """
+    confusion, loss = np.zeros((), np.int64), 0.0
+    for logits, labels in blocks:
+        confusion = confusion + _confusion(logits, labels)  # (c, c)
+        loss -= float(log_softmax(logits)[np.arange(len(labels)), labels].sum())
+    correct, num_rows = int(confusion.trace()), int(confusion.sum())
     return Metrics(
-        num_rows=len(labels),
-        accuracy=correct / len(labels),
-        interval=wilson_interval(correct, len(labels)),
-        loss=float(-log_probabilities[np.arange(len(labels)), labels].mean()),
+        num_rows=num_rows,
+        accuracy=correct / num_rows,
+        interval=wilson_interval(correct, num_rows),
+        loss=loss / num_rows,
         confusion=confusion,
     )
+
+
+def _confusion(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    num_classes = logits.shape[1]
+    predicted = logits.argmax(axis=1)  # (m,)
+    return np.bincount(labels * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, -1)
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

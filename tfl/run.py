@@ -1,6 +1,7 @@
 """The folder that one training leaves behind: head, spec, history, metrics, pictures."""
 
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Callable
@@ -9,14 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
-from tfl import __version__, engine, head, report
+from tfl import __version__, engine, head, report, trust
 from tfl.cache import Cache, open_cache
 from tfl.errors import RunError
-from tfl.head import Epoch
-from tfl.metrics import Metrics, measure
+from tfl.head import Epoch, Examples, InMemory, Streamed
 from tfl.recipes import Reference
-from tfl.spec import CacheSpec, Role
+from tfl.spec import CacheSpec
+
+logger = logging.getLogger(__name__)
+
+# As read, on the device, and as much again for what else grows.
+COPIES_IN_MEMORY = 3
 
 
 @dataclass(frozen=True)
@@ -47,10 +53,7 @@ class Run:
 
     def load_head(self) -> keras.Model:
         """The trained head, features `(n, d)` to logits `(n, c)`."""
-        try:
-            return keras.saving.load_model(self.folder / "head.keras")
-        except (ValueError, OSError) as error:
-            raise RunError(f"{self.folder / 'head.keras'} cannot be loaded: {error}; train again") from error
+        return head.load(self.folder / "head.keras")
 
     def open_cache(self) -> Cache:
         """The cache file that the head was trained on.
@@ -90,16 +93,15 @@ def train(
     cache = open_cache(cache_path)
     recipe_name = type(recipe).__name__.lower()
     folder = _new_folder(runs_dir, name, cache, recipe_name)
-    rows = cache.read("train")
-    val = cache.read("val") if "val" in cache.num_rows else None
+    streamed = _is_streamed(cache)
     model, history = head.fit(
         recipe,
-        (rows.features, rows.labels),
+        _training_rows(cache, recipe.batch_size, streamed),
         cache.num_classes,
-        (val.features, val.labels) if val else None,
+        _validation_rows(cache, streamed) if "val" in cache.num_rows else None,
         on_epoch,
     )
-    metrics = {role: _measure(model, cache, role) for role in cache.num_rows if role != "train"}
+    metrics = {role: head.measure(model, Streamed(cache, role)) for role in cache.num_rows if role != "train"}
     with tempfile.TemporaryDirectory(dir=runs_dir, prefix=".") as scratch:
         partial = Path(scratch) / folder.name
         partial.mkdir()
@@ -111,6 +113,7 @@ def train(
             "class_names": cache.class_names,
             "recipe": recipe_name,
             "settings": asdict(recipe),
+            "streamed": streamed,
             "tfl": __version__,
             "versions": engine.versions(),
             "device": engine.device(),
@@ -125,7 +128,39 @@ def train(
             title = f"test accuracy {test.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}, n = {test.num_rows:,})"
             report.confusion_matrix(test, cache.class_names, title, partial / "confusion_matrix.png")
         partial.rename(folder)
+    trust.remember(folder / "head.keras")
     return folder
+
+
+def _is_streamed(cache: Cache) -> bool:
+    """Whether the features to train and select on are too large to be held in memory."""
+    num_rows = sum(cache.num_rows.get(role, 0) for role in ("train", "val"))
+    features = num_rows * cache.num_features * np.dtype(np.float32).itemsize  # bytes, on the device
+    available = engine.available_memory()
+    if features * COPIES_IN_MEMORY <= available:
+        return False
+    logger.info(
+        "the %s bytes of features in %s do not fit into the memory available (%s bytes): "
+        "they are read anew in every epoch, and rows are shuffled by chunk",
+        f"{features:,}",
+        cache.path,
+        f"{available:,}",
+    )
+    return True
+
+
+def _training_rows(cache: Cache, batch_size: int, streamed: bool) -> Examples:
+    if streamed:
+        return Streamed(cache, "train", batch_size)
+    rows = cache.read("train")
+    return InMemory.on_device(rows.features, rows.labels)
+
+
+def _validation_rows(cache: Cache, streamed: bool) -> Examples:
+    if streamed:
+        return Streamed(cache, "val")
+    rows = cache.read("val")
+    return InMemory(rows.features, rows.labels)
 
 
 def _new_folder(runs_dir: Path, name: str, cache: Cache, recipe_name: str) -> Path:
@@ -144,11 +179,6 @@ def _new_folder(runs_dir: Path, name: str, cache: Cache, recipe_name: str) -> Pa
 
 def _write_json(path: Path, values: Any) -> None:
     path.write_text(json.dumps(values, indent=2) + "\n")
-
-
-def _measure(model: keras.Model, cache: Cache, role: Role) -> Metrics:
-    rows = cache.read(role)
-    return measure(head.logits_of(model, rows.features), rows.labels)
 
 
 def open_run(folder: Path) -> Run:
@@ -181,4 +211,4 @@ def evaluate(folder: Path) -> dict[str, Any]:
       RunError, CacheError: the run or its cache is gone or is not what it was, or holds no test rows.
     """
     run = open_run(folder)
-    return _measure(run.load_head(), run.open_cache(), "test").to_dict(run.class_names)
+    return head.measure(run.load_head(), Streamed(run.open_cache(), "test")).to_dict(run.class_names)

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from tfl import trust
+from tfl.cache.blocks import gather, pieces_of_blocks
 from tfl.cache.schema import Header, open_plain, read_header, require_signature
 from tfl.errors import CacheError
 from tfl.spec import CacheSpec, Role, differences
@@ -55,7 +56,7 @@ class Cache:
           CacheError: the role is not in the file, or its bytes are not what was written.
         """
         with self._opened(role) as group:
-            return Rows(group["features"][:], self._labels(group, slice(None)), group["ids"][:])
+            return Rows(group["features"][:], self._checked(group["labels"][:]), group["ids"][:])
 
     def read_rows(self, role: Role, rows: np.ndarray) -> np.ndarray:
         """Features of some rows, given in increasing order, `(len(rows), d)`."""
@@ -73,10 +74,28 @@ class Cache:
     def read_labels(self, role: Role) -> np.ndarray:
         """The labels of a role, `(n,)` int64."""
         with self._opened(role) as group:
-            return self._labels(group, slice(None))
+            return self._checked(group["labels"][:])
 
-    def _labels(self, group: h5py.Group, rows: slice) -> np.ndarray:
-        labels = np.asarray(group["labels"][rows])
+    def blocks(
+        self, role: Role, num_rows: int, rng: np.random.Generator | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """All rows of a role, block by block: features `(m, d)` and labels `(m,)`, m = `num_rows` but in the last.
+
+        Memory is that of one block, however many rows there are; the file is opened once.
+
+        Args:
+          rng: without it rows come in stored order. With it the file's chunks (1 MiB of features each) come in a random
+            order in which every block has chunks from all over the file; inside a block rows stand in stored order.
+
+        Raises:
+          CacheError: as in `read`.
+        """
+        with self._opened(role) as group:
+            features, labels = group["features"], group["labels"]
+            for pieces in pieces_of_blocks(len(labels), features.chunks[0], num_rows, rng):
+                yield gather(features, pieces), self._checked(gather(labels, pieces))
+
+    def _checked(self, labels: np.ndarray) -> np.ndarray:
         if labels.min() < 0 or labels.max() >= self.num_classes:
             raise ValueError(f"labels range from {labels.min()} to {labels.max()} for {self.num_classes} classes")
         return labels
