@@ -234,14 +234,17 @@ def test_random_blocks_hold_every_row_once_with_its_label(wide, num_rows):
     assert all((np.diff(features[:, 0]) > 0).all() for features, _ in blocks)
 
 
-def test_random_blocks_differ_and_each_comes_from_all_over_the_file(wide):
-    rng = np.random.default_rng(0)
-    passes = [[features[:, 0] for features, _ in wide.blocks("train", 160, rng)] for _ in range(20)]
-    assert len({block[0].tobytes() for block in passes}) > 10
-    for block in (block for blocks in passes for block in blocks):
-        chunks = np.unique(block // 32).astype(int)
-        # Ten chunks for two blocks: of two neighbours each block has one, but for rows that the short chunk shifts.
-        assert len(np.unique(chunks // 2)) >= 4
+def test_random_blocks_gather_chunks_in_an_order_that_changes(wide):
+    """The order of the chunks is the one permutation that is drawn; cut into blocks, each sorted."""
+    rng, ours = np.random.default_rng(0), np.random.default_rng(0)
+    orders = set()
+    for _ in range(10):
+        chunks = [np.arange(start, min(start + 32, NUM_WIDE)) for start in rng.permutation(np.arange(0, NUM_WIDE, 32))]
+        order = np.concatenate(chunks)
+        for i, (features, _) in enumerate(wide.blocks("train", 80, ours)):
+            np.testing.assert_array_equal(features[:, 0], np.sort(order[i * 80 : (i + 1) * 80]))
+        orders.add(order.tobytes())
+    assert len(orders) == 10
 
 
 def test_blocks_of_a_missing_role_or_a_damaged_file(path):

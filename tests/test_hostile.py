@@ -1,6 +1,7 @@
 """Files from a stranger: a cache, weights, a head. Each is read as what it claims to be, or refused; nothing else."""
 
 import json
+import random
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import fuzz_lab
 import h5py
 import keras
 import numpy as np
@@ -169,6 +171,14 @@ def test_an_examination_that_dies_or_hangs_is_a_cache_error(path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(path.parent / "sleep"))
     monkeypatch.setattr(trust, "SECONDS", 0.2)
     with pytest.raises(CacheError, match="HDF5 had not read it to its end after 0 s"):
+        open_cache(path)
+
+
+def test_a_file_that_hdf5_never_finishes_reading(path, monkeypatch):
+    """Case 106361 of the laboratory: HDF5 1.14.6 loops on it."""
+    path.write_bytes(fuzz_lab.mutated(random.Random(106361)))
+    monkeypatch.setattr(trust, "SECONDS", 3.0)
+    with pytest.raises(CacheError, match="cannot be trusted"):
         open_cache(path)
 
 

@@ -10,22 +10,9 @@ def pieces_of_blocks(
     num_stored: int, chunk_rows: int, num_rows: int, rng: np.random.Generator | None
 ) -> Iterator[list[tuple[int, int]]]:
     """Ranges of stored rows, for each block of `num_rows` rows; see `Cache.blocks`."""
-    order = np.arange(-(-num_stored // chunk_rows))
-    if rng is not None:
-        order = _spread(len(order), -(-num_stored // num_rows), rng)
-    starts = (order * chunk_rows).tolist()
-    return _pieces(((start, min(start + chunk_rows, num_stored)) for start in starts), num_rows)
-
-
-def _spread(num_chunks: int, num_blocks: int, rng: np.random.Generator) -> np.ndarray:
-    """A random order of chunks in which each of `num_blocks` equal parts has one chunk of every stretch of the file.
-
-    Image folders are stored class by class: without this the classes of a block are as uneven as chance makes them.
-    """
-    stretch = np.arange(num_chunks) // num_blocks  # stretches of `num_blocks` neighbouring chunks
-    shuffled = np.lexsort((rng.random(num_chunks), stretch))  # stretches in order, each shuffled in itself
-    parts = [rng.permutation(shuffled[i::num_blocks]) for i in range(num_blocks)]
-    return np.concatenate([parts[i] for i in rng.permutation(num_blocks)])
+    starts = np.arange(0, num_stored, chunk_rows)  # the first row of each chunk
+    order = starts if rng is None else rng.permutation(starts)
+    return _pieces(((start, min(start + chunk_rows, num_stored)) for start in order.tolist()), num_rows)
 
 
 def _pieces(chunks: Iterable[tuple[int, int]], num_rows: int) -> Iterator[list[tuple[int, int]]]:

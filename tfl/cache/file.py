@@ -84,8 +84,8 @@ class Cache:
         Memory is that of one block, however many rows there are; the file is opened once.
 
         Args:
-          rng: without it rows come in stored order. With it the file's chunks (1 MiB of features each) come in a random
-            order in which every block has chunks from all over the file; inside a block rows stand in stored order.
+          rng: without it rows come in stored order. With it the file's chunks (1 MiB of features each) come in random
+            order, so that a block has rows from all over the file; inside a block rows stand in stored order.
 
         Raises:
           CacheError: as in `read`.
