@@ -556,7 +556,7 @@ def test_decompression_bomb_is_refused_unread(suffix):
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("no colour planes"), struct.error("short"), ZeroDivisionError(), MemoryError()], ids=repr
+    "error", [RuntimeError("no colour planes"), struct.error("short"), ZeroDivisionError()], ids=repr
 )
 def test_whatever_pillow_raises_is_an_error_of_the_dataset(monkeypatch, error):
     def fail(image):
@@ -565,6 +565,25 @@ def test_whatever_pillow_raises_is_an_error_of_the_dataset(monkeypatch, error):
     monkeypatch.setattr(ImageOps, "exif_transpose", fail)
     with pytest.raises(DatasetError, match="cannot decode the image x.avif: .+; repair or remove it"):
         decode_image(encoded(PICTURE), "x.avif")
+
+
+def test_too_little_memory_says_nothing_of_the_image(monkeypatch):
+    def fail(image):
+        raise MemoryError
+
+    monkeypatch.setattr(ImageOps, "exif_transpose", fail)
+    with pytest.raises(MemoryError):
+        decode_image(encoded(PICTURE), "x.avif")
+
+
+def test_postscript_under_the_name_of_a_photograph_starts_no_interpreter(monkeypatch):
+    """Pillow would hand it to Ghostscript, which runs programs."""
+    from PIL import EpsImagePlugin
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *arguments: pytest.fail("started"))
+    content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    with pytest.raises(DatasetError, match=r"photo.jpg is not an image that Pillow can read; repair or remove it"):
+        decode_image(content, "photo.jpg")
 
 
 def test_warnings_of_metadata_make_no_image_bad():

@@ -136,6 +136,7 @@ def open_cache(path: Path, expected: CacheSpec | None = None) -> Cache:
         raise CacheError(f"there is no cache file {path}{hint}")
     require_signature(path)
     if not trust.is_known(path):
+        logger.info("looking through %s, which is not of this tfl's making or has changed", path)
         if problems := trust.problems_of("cache", path):
             raise CacheError("\n  ".join([f"{path} cannot be trusted; remove it and precompute again:", *problems]))
         trust.remember(path)
