@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,6 +25,7 @@ from tfl.cache import (
     UniqueIds,
     inspect,
     list_caches,
+    lock,
     open_cache,
     verification,
     verify,
@@ -372,7 +374,7 @@ def test_unique_ids():
 
 def test_other_settings_do_not_go_on(tmp_path):
     with begin(tmp_path / "c.h5").held():
-        pass
+        begin(tmp_path / "c.h5").write(Shard("train", 0, 4), rows("train", 0, 4), Cost(1, 4))
     with begin(tmp_path / "c.h5").held():
         pass
     other = begin(tmp_path / "c.h5", {**MAKING, "batch_size": 16})
@@ -381,6 +383,37 @@ def test_other_settings_do_not_go_on(tmp_path):
         other.held(),
     ):
         pass
+
+
+def test_damaged_settings_are_named(tmp_path):
+    with begin(tmp_path / "c.h5").held():
+        begin(tmp_path / "c.h5").write(Shard("train", 0, 4), rows("train", 0, 4), Cost(1, 4))
+    (tmp_path / "c.h5.partial" / "manifest.json").write_text("{")
+    with (
+        pytest.raises(CacheError, match="manifest.json is damaged .*; remove the folder to begin again"),
+        begin(tmp_path / "c.h5").held(),
+    ):
+        pass
+
+
+def test_nothing_is_left_where_nothing_was_made(tmp_path):
+    with pytest.raises(ZeroDivisionError), begin(tmp_path / "c.h5").held():
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_that_is_removed_while_it_is_waited_for_is_made_again(tmp_path, monkeypatch):
+    """The process that held it finished between the opening of the lock file and the lock."""
+    folder, flock, removed = tmp_path / "c.h5.partial", fcntl.flock, []
+
+    def remove_first(file, how):
+        if not removed:
+            removed.append(shutil.rmtree(folder))
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", remove_first)
+    with lock.locked(folder, "c.h5"):
+        assert (folder / "lock").read_text() == f"process {os.getpid()} on {platform.node()}"
 
 
 def test_shards_of_unknown_settings_are_not_used(tmp_path):
@@ -435,9 +468,11 @@ def test_without_locks_a_living_process_is_respected_and_a_dead_one_is_not(tmp_p
             pass
     assert not holder.exists()
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    holder.parent.mkdir()
     holder.write_text(f"process {int(dead.stdout)} on {platform.node()}\n")
     with begin(tmp_path / "c.h5").held():
         pass
+    holder.parent.mkdir()
     holder.write_text("process 1 on another-machine")
     with pytest.raises(CacheError, match="process 1 on another-machine"), begin(tmp_path / "c.h5").held():
         pass

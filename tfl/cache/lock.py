@@ -27,8 +27,8 @@ def locked(folder: Path, what: str) -> Iterator[None]:
     Raises:
       CacheError: another process holds it; which one, on which host.
     """
-    with _lock_file(folder) as lock:
-        has_locks = _take(lock, folder, what)
+    lock, has_locks = _taken(folder, what)
+    with lock:
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {platform.node()}")
         lock.flush()
@@ -51,17 +51,28 @@ def holder_of(folder: Path) -> str:
         return ""
 
 
-@contextlib.contextmanager
-def _lock_file(folder: Path) -> Iterator[TextIO]:
+def _taken(folder: Path, what: str) -> tuple[TextIO, bool]:
+    """The open lock file, locked, and whether the disk has locks at all.
+
+    Another process that finishes removes the folder: then a new one is made.
+    """
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        try:
+        with contextlib.suppress(FileNotFoundError):
             lock = (folder / "lock").open("a+")
-        except FileNotFoundError:  # another process finished, and removed the folder, between the two lines above
-            continue
-        with lock:
-            yield lock
-        return
+            try:
+                has_locks = _take(lock, folder, what)
+                if _is_there(lock, folder):
+                    return lock, has_locks
+            except BaseException:
+                lock.close()
+                raise
+            lock.close()
+
+
+def _is_there(lock: TextIO, folder: Path) -> bool:
+    """Whether the open file is still the folder's."""
+    return os.path.samestat(os.fstat(lock.fileno()), (folder / "lock").stat())
 
 
 def _take(lock: TextIO, folder: Path, what: str) -> bool:

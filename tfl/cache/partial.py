@@ -68,7 +68,7 @@ class PartialCache:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the folder; when the final file is there at the end, whoever made it, the folder goes.
+        """Hold the folder; it goes when the final file is there at the end, whoever made it, or no shard is.
 
         Raises:
           CacheError: another process holds the folder, or it was begun with other settings.
@@ -79,8 +79,11 @@ class PartialCache:
                     self._begin_or_go_on()
                 yield
             finally:
-                if self.path.exists():
+                if self.path.exists() or not self._has_shards():
                     shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _has_shards(self) -> bool:
+        return any(self.folder.glob("*.shard"))
 
     def discard_if_finished(self) -> None:
         """Remove what a process left that was killed between the last rename and the removal of its folder."""
@@ -90,7 +93,7 @@ class PartialCache:
 
     def _begin_or_go_on(self) -> None:
         manifest = self.folder / MANIFEST
-        is_new = not manifest.exists()
+        is_new = not manifest.exists() or not self._has_shards()
         for leftover in self.folder.glob("*.shard" if is_new else f"*{UNFINISHED}"):
             leftover.unlink()
         ours = {
@@ -103,7 +106,10 @@ class PartialCache:
         if is_new:
             write_whole(manifest, json.dumps(ours, indent=2).encode())
             return
-        theirs = json.loads(manifest.read_text())
+        try:
+            theirs = dict(json.loads(manifest.read_text()))
+        except ValueError as error:
+            raise CacheError(f"{manifest} is damaged ({error}); remove the folder to begin again") from error
         if changed := [key for key in ours if ours[key] != theirs.get(key)]:
             lines = [
                 f"{self.folder} was begun with other settings, and its rows would differ in the last bits",
