@@ -114,6 +114,8 @@ def examine(seed, path):
         if verification.problems(path):
             return "refused"
         return "read" if content_of(path) == EXPECTED else "another"
+    except MemoryError:  # which the examination makes a refusal
+        return "refused"
     finally:
         signal.alarm(0)
 

@@ -575,3 +575,76 @@ def test_inspect_what_is_being_made(tmp_path):
     (tmp_path / "c.h5.partial" / "manifest.json").write_text("[]")
     with pytest.raises(CacheError, match="is not the folder of an unfinished cache"):
         inspect(tmp_path / "c.h5")
+
+
+@pytest.mark.parametrize("manifest", ["{", "[]", "{}", "num_rows", "shard_rows"])
+def test_inspect_of_a_folder_with_an_odd_manifest(tmp_path, manifest):
+    with begin(tmp_path / "c.h5").held():
+        begin(tmp_path / "c.h5").write(Shard("train", 0, 4), rows("train", 0, 4), Cost(2.0, 4))
+    path = tmp_path / "c.h5.partial" / "manifest.json"
+    values = json.loads(path.read_text())
+    for odd in ([], "4", 0, -1, None, {"train": "x"}):
+        path.write_text(json.dumps({**values, manifest: odd}) if manifest in values else manifest)
+        with pytest.raises(CacheError, match="is not the folder of an unfinished cache"):
+            inspect(tmp_path / "c.h5")
+
+
+def test_inspect_passes_over_damaged_shards(tmp_path):
+    with begin(tmp_path / "c.h5").held():
+        fill(begin(tmp_path / "c.h5"))
+        for number in range(2):
+            (tmp_path / "c.h5.partial" / f"train-00000000{4 * number}.shard").write_bytes(b"damaged")
+        assert inspect(tmp_path / "c.h5")["seconds"] == 1.0  # of two shards
+
+
+@pytest.mark.usefixtures("disk_without_locks")
+def test_holder_without_locks(tmp_path):
+    with lock.locked(tmp_path / "f", "f"):
+        assert lock.holder_of(tmp_path / "f") == f"process {os.getpid()} on {platform.node()}"
+    assert lock.holder_of(tmp_path / "f") == ""
+
+
+def test_a_shard_that_may_not_be_read_is_not_taken_for_damaged(tmp_path, monkeypatch):
+    partial = begin(tmp_path / "c.h5")
+    with partial.held():
+        fill(partial)
+
+        def refuse(path):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr(type(partial.folder), "read_bytes", refuse)
+        with pytest.raises(PermissionError):
+            finish(partial)
+        monkeypatch.undo()
+        finish(partial)
+
+
+def test_too_little_memory_or_a_refusal_is_no_damage(path, monkeypatch):
+    cache = open_cache(path)
+    for error, expected, message in (
+        (OSError("Can't read data (memory allocation failed for raw data chunk)"), MemoryError, "too little memory"),
+        (PermissionError(errno.EACCES, "x"), CacheError, "cannot be read: Permission denied"),
+    ):
+
+        def fail(path, error=error):
+            raise error
+
+        monkeypatch.setattr("tfl.cache.file.open_plain", fail)
+        with pytest.raises(expected, match=message):
+            cache.read("train")
+        with pytest.raises(expected, match=message):
+            open_cache(path)
+
+
+def test_a_file_of_others_in_the_folder_is_passed_over(path, monkeypatch, caplog):
+    (path.parent / "secret.h5").write_bytes(path.read_bytes())
+    is_known = trust.is_known
+
+    def refuse(path):
+        if path.name == "secret.h5":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return is_known(path)
+
+    monkeypatch.setattr(trust, "is_known", refuse)
+    assert [cache.path for cache in list_caches(path.parent)] == [path]
+    assert "passed over: " in caplog.text

@@ -617,6 +617,15 @@ def test_mutated_image_file_decodes_or_is_an_error_of_the_dataset(content, edits
 # --- TFDS
 
 
+@pytest.mark.parametrize("name", ["huggingface:evil/evil", "ns:name", "../cifar10", "kaggle:x"])
+def test_names_that_tfds_hands_to_others_are_refused(name, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    monkeypatch.setattr(tfds, "builder", lambda name: pytest.fail("asked"))
+    with pytest.raises(DatasetError, match="no TensorFlow Datasets name"):
+        datasets.open_dataset(DatasetSpec(dataset=name))
+
+
 def test_unknown_name_says_what_is_expected():
     with pytest.raises(DatasetError, match="'no_such_set' is no .npz file, no folder and no TensorFlow Datasets name"):
         datasets.open_dataset(DatasetSpec(dataset="no_such_set"))

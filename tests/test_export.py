@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfl import datasets, export, head, run
+from tfl import datasets, export, head, run, trust
 from tfl.errors import DatasetError, ExportError
 from tfl.precompute import precompute
 from tfl.recipes import Reference
@@ -83,6 +83,13 @@ def test_images_that_were_left_out_are_passed_over(features, folder, settings, t
     parity = export.export(run_folder, tmp_path / "model")
     assert parity.num_images == 5
     assert parity.error < 1e-3
+
+
+def test_a_cache_from_elsewhere_does_not_choose_the_files_that_are_opened(trained, dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(trust, "is_own", lambda path: False)
+    with pytest.raises(ExportError, match=r"was not made here .*: --dataset .*colours.npz"):
+        export.export(trained, tmp_path / "elsewhere")
+    export.export(trained, tmp_path / "elsewhere", dataset=dataset.dataset)
 
 
 def test_a_wrong_export_is_refused_and_leaves_nothing(trained, tmp_path, monkeypatch):

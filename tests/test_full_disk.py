@@ -45,6 +45,12 @@ def largest_file(num_bytes):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+def test_a_disk_without_room_for_the_first_file(tmp_path):
+    with largest_file(0), pytest.raises(CacheError, match=r"c.h5.partial has no room"), partial(tmp_path).held():
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("kilobytes", [0, 1, 100, 600])
 def test_shard_that_does_not_fit_leaves_nothing_half_written(tmp_path, kilobytes):
     unfinished = partial(tmp_path)

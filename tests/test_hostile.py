@@ -1,7 +1,7 @@
 """Files from a stranger: a cache, weights, a head. Each is read as what it claims to be, or refused; nothing else."""
 
 import json
-import random
+import os
 import re
 import shutil
 import subprocess
@@ -10,7 +10,6 @@ import time
 import zipfile
 from pathlib import Path
 
-import fuzz_lab
 import h5py
 import keras
 import numpy as np
@@ -116,6 +115,15 @@ HOSTILE = {
     "nested spec": (text("spec", "[" * 60_000), "a CacheSpec was expected as JSON"),
     "spec of another": (text("fingerprint", "0" * 64), "its fingerprint 0000"),
     "spec of words": (text("spec", golden.SPEC.to_json().replace("sha256:", "")), "only a resolved spec"),
+    "spec that is not canonical": (
+        text("spec", golden.SPEC.to_json().replace(",", ", ")),
+        "not written as canonical JSON",
+    ),
+    "skipped that is no list of images": (
+        text("provenance", '{"typed": {"dataset": "x", "weights": "x"}, "skipped": [1]}'),
+        "provenance.skipped is 1",
+    ),
+    "ids that are no UTF-8": (lambda f: f["test/ids"].__setitem__(1, b"\xff"), "an id is not UTF-8"),
     "one class": (text("class_names", '["cat"]'), "expected two names or more"),
     "numbers as names": (text("class_names", "[1, 2, 3]"), "expected two names or more"),
     "no provenance": (text("provenance", "{}"), r"provenance.typed is None; expected texts for dataset, weights"),
@@ -175,11 +183,33 @@ def test_an_examination_that_dies_or_hangs_is_a_cache_error(path, monkeypatch):
 
 
 def test_a_file_that_hdf5_never_finishes_reading(path, monkeypatch):
-    """Case 106361 of the laboratory: HDF5 1.14.6 loops on it."""
-    path.write_bytes(fuzz_lab.mutated(random.Random(106361)))
+    """Case 106361 of the laboratory, with the golden file of that day; HDF5 1.14.6 loops on it."""
+    path.write_bytes(GOLDEN.with_name("hdf5-1.14.6-loops.h5").read_bytes())
     monkeypatch.setattr(trust, "SECONDS", 3.0)
-    with pytest.raises(CacheError, match="cannot be trusted"):
+    with pytest.raises(CacheError, match="HDF5 had not read it to its end after 3 s|the process that examined it died"):
         open_cache(path)
+
+
+def test_a_file_that_changes_while_it_is_examined_is_not_noted(path, monkeypatch):
+    def swap(kind, path):
+        path.write_bytes(b"another")
+        return []
+
+    monkeypatch.setattr(trust, "problems_of", swap)
+    with pytest.raises(CacheError):
+        open_cache(path)
+    assert not trust.is_known(path)
+
+
+def test_files_are_noted_whatever_their_names(tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    (folder / "c.h5").write_bytes(GOLDEN.read_bytes())
+    open_cache(folder / "c.h5")
+    assert trust.is_known(folder / "c.h5")
+    assert not trust.is_own(folder / "c.h5")
+    trust.remember(folder / "c.h5", is_own=True)
+    assert trust.is_own(folder / "c.h5")
 
 
 def test_golden_file_is_read(path):
@@ -232,7 +262,7 @@ def test_any_value_in_a_spec_is_read_rightly_or_refused(tmp_path_factory, part, 
 
 
 def weights(path, change):
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", libver="v110") as file:
         file["layers/dense/vars/0"] = np.zeros((4, 3), np.float32)
         change(file)
     return path
@@ -258,6 +288,10 @@ WEIGHTS = {
         "larger than the file allows",
     ),
     "text": (lambda f: f.create_dataset("x", data=["text"]), "holds object; expected numbers"),
+    "attribute of millions": (
+        lambda f: f.attrs.create("x", np.zeros(3 << 20)),
+        "/ has an attribute of 25,165,824 bytes",
+    ),
 }
 
 
@@ -268,6 +302,31 @@ def test_weights_that_reach_out_or_claim_too_much_are_refused(tmp_path, kind):
     assert message in problem
     with pytest.raises(BackboneError, match="cannot be trusted; get it again:"):
         hdf5.require_harmless(tmp_path / "w.h5", BackboneError)
+
+
+def test_weights_attributes_are_read_in_the_examination(tmp_path):
+    """Keras reads those of the older format; text of variable length lies in a heap without a checksum."""
+    path = weights(tmp_path / "w.h5", lambda f: f.attrs.create("layer_names", ["a"] * 9, dtype=h5py.string_dtype()))
+    content = bytearray(path.read_bytes())
+    content[content.index(b"GCOL") + 8 + 5] = 1  # the heap's size: a terabyte
+    path.write_bytes(content)
+    (problem,) = hdf5.problems(path)
+    assert "it cannot be read: " in problem
+
+
+def test_an_archive_of_weights_behind_harmless_ones_is_refused(tmp_path):
+    """HDF5 finds its signature further in as well, and Keras goes by the suffix."""
+    with h5py.File(tmp_path / "evil.keras", "w", userblock_size=512) as file:
+        file["x"] = 1.0
+    with (tmp_path / "evil.keras").open("ab") as raw, zipfile.ZipFile(raw, "w") as archive:
+        archive.writestr("model.weights.h5", b"evil")
+    assert h5py.is_hdf5(tmp_path / "evil.keras")
+    assert zipfile.is_zipfile(tmp_path / "evil.keras")
+    with pytest.raises(BackboneError, match="evil.keras is not an HDF5 file"):
+        hdf5.require_harmless(tmp_path / "evil.keras", BackboneError)
+    path = weights(tmp_path / "w.keras", lambda f: None)
+    with pytest.raises(BackboneError, match="w.keras is not an HDF5 file"):
+        hdf5.require_harmless(path, BackboneError)
 
 
 def test_weights_in_a_ring_are_walked_once(tmp_path):
@@ -375,6 +434,12 @@ def test_a_head_whose_weights_reach_out_is_refused(head_file, tmp_path):
         file["layers/dense/vars/0"] = h5py.ExternalLink("/etc/passwd", "/x")
     rewritten(head_file, weights=(tmp_path / "w.h5").read_bytes())
     with pytest.raises(RunError, match="(?s)cannot be trusted.*holds a link"):
+        head.load(head_file)
+
+
+def test_a_head_of_a_padded_configuration_is_refused(head_file):
+    rewritten(head_file, lambda layers: layers[0]["config"].update(padding="x" * (2 << 20)))
+    with pytest.raises(RunError, match="its member config.json has 2,.* bytes; at most 1,048,576 are read"):
         head.load(head_file)
 
 

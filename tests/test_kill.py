@@ -87,3 +87,51 @@ def test_other_settings_are_refused_by_the_command(tmp_path):
     ).stdout
     assert " of 3,000 finished" in overview
     assert "not being made; the same command goes on" in overview
+
+
+IN_THE_MERGE = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import test_full_disk as t
+from tfl.cache import merge
+from tfl.cli import _Ended, _end
+signal.signal(signal.SIGTERM, _end)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+write, number, count = merge._Surviving.write, int(sys.argv[3]), 0
+
+def interrupted(self, content):
+    global count
+    count += 1
+    if count == int(sys.argv[4]):
+        os.kill(os.getpid(), number)
+    return write(self, content)
+
+merge._Surviving.write = interrupted
+unfinished = t.partial(Path(sys.argv[2]))
+try:
+    with unfinished.held():
+        t.fill(unfinished)
+        unfinished.finish(t.NAMES, dict(t.TYPED))
+    print("finished", count)
+except KeyboardInterrupt as interruption:
+    print("ended" if isinstance(interruption, _Ended) else "interrupted")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_in_the_merge_wait_for_hdf5(tmp_path, number):
+    """An exception out of a call that HDF5 makes would crash the process."""
+
+    def run(step):
+        folder = str(Path(__file__).parent)
+        command = [sys.executable, "-c", IN_THE_MERGE, folder, str(tmp_path / str(step)), str(int(number)), str(step)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (step, done.returncode, done.stderr[-2000:])
+        return done.stdout.split()
+
+    word, num_writes = run(10**9)
+    assert word == "finished"
+    for step in range(1, int(num_writes) + 1, max(1, int(num_writes) // 8)):
+        assert run(step) in (["interrupted"], ["ended"])
+        assert not list((tmp_path / str(step)).rglob("*.writing"))

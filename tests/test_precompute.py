@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import write_npz
 
-from tfl import backbone, datasets, engine
+from tfl import backbone, datasets, engine, trust
 from tfl.cache import open_cache
 from tfl.errors import BackboneError, CacheError, DatasetError
 from tfl.precompute import precompute
@@ -257,6 +257,8 @@ def test_bad_images_can_be_left_out_and_are_listed(features, folder, settings, d
     precompute(features, DatasetSpec(str(folder)), replace(settings, on_bad_image="skip"))
     assert "already there: " in caplog.text
     assert "(1 bad images were left out)" in caplog.text
+    with pytest.raises(DatasetError, match="1 of the images cannot be used:"):
+        precompute(features, DatasetSpec(str(folder)), settings)
 
 
 def test_a_bad_image_found_late_keeps_what_is_finished(features, folder, settings, monkeypatch):
@@ -338,3 +340,47 @@ def test_a_disk_that_damages_every_shard_ends_the_command(features, dataset, set
     monkeypatch.setattr(PartialCache, "write", damage)
     with pytest.raises(CacheError, match="shard .* is damaged"):
         precompute(features, dataset, settings)
+
+
+def test_many_damaged_shards_are_made_again_in_one_run(features, dataset, settings, monkeypatch, caplog):
+    from tfl.cache import PartialCache
+
+    write, damaged = PartialCache.write, set()
+
+    def damage_once(self, shard, *rest):
+        write(self, shard, *rest)
+        if shard not in damaged:
+            damaged.add(shard)
+            self._path_of(shard).write_bytes(b"damaged")
+
+    monkeypatch.setattr(PartialCache, "write", damage_once)
+    path = precompute(features, dataset, settings)
+    assert caplog.text.count("it is made again") == len(damaged) == 8
+    monkeypatch.undo()
+    with h5py.File(path) as file:
+        assert len(file["train/labels"]) == 70
+
+
+def test_an_image_that_changes_during_the_run_ends_it(features, folder, settings, monkeypatch):
+    run_model = engine.Forward.features
+
+    def change(self, images):
+        image_replaced(folder)
+        (folder / "test" / "dog" / "2.png").write_bytes((folder / "test" / "dog" / "1.png").read_bytes())
+        return run_model(self, images)
+
+    monkeypatch.setattr(engine.Forward, "features", change)
+    with pytest.raises(DatasetError, match="dog/2.png has changed since the command began; give the command again"):
+        precompute(features, DatasetSpec(str(folder)), replace(settings, shard_rows=4, on_bad_image="skip"))
+
+
+def test_only_files_that_may_donate_rows_are_looked_through(features, dataset, settings, monkeypatch):
+    path = precompute(features, dataset, settings)
+    for name in ("colours-tiny-12-copy.h5", "colours-tiny-64-copy.h5"):
+        path.with_name(name).write_bytes(path.read_bytes())
+    path.unlink()
+    examined, examine = [], trust.problems_of
+    monkeypatch.setattr(trust, "problems_of", lambda kind, path: examined.append(path.name) or examine(kind, path))
+    cache = open_cache(precompute(features, dataset, settings))
+    assert examined == ["colours-tiny-12-copy.h5"]
+    assert cache.provenance["images_computed"] == 0

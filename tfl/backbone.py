@@ -284,7 +284,7 @@ def _convert(tensors: dict[str, np.ndarray], network: keras.Model, path: Path) -
         partial = Path(scratch) / path.name
         network.save_weights(partial)
         partial.replace(path)
-    trust.remember(path)
+    trust.remember(path, is_own=True)
 
 
 def _require_pinned(network: keras.Model, where: str) -> None:

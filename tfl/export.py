@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfl import __version__, backbone, datasets, engine, head
+from tfl import __version__, backbone, datasets, engine, head, trust
 from tfl.cache import Cache
 from tfl.errors import ExportError
 from tfl.run import Run, open_run
@@ -68,7 +68,7 @@ def export(run_folder: Path, out: Path, dataset: str = "", weights: str = "") ->
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         folder, trained = Path(scratch) / out.name, run.load_head()
-        _save(_same_backbone(cache, weights or cache.provenance["typed"]["weights"]), trained, folder)
+        _save(_same_backbone(cache, weights or _found_weights(cache)), trained, folder)
         parity = _gate(folder, trained, cache, dataset or _found_dataset(cache))
         _describe(folder, run, parity)
         folder.rename(out)
@@ -79,7 +79,24 @@ def _found_dataset(cache: Cache) -> str:
     """The dataset as it was typed; or by its name, where it was carried as a file that is not here."""
     typed: str = cache.provenance["typed"]["dataset"]
     has_name = not cache.spec.dataset.version.startswith(DIGEST_PREFIX)
-    return cache.spec.dataset.dataset if has_name and not Path(typed).exists() else typed
+    if has_name and not Path(typed).exists():
+        return cache.spec.dataset.dataset
+    return _require_own(cache, "dataset", typed) if Path(typed).exists() else typed
+
+
+def _found_weights(cache: Cache) -> str:
+    typed: str = cache.provenance["typed"]["weights"]
+    return typed if typed in ("imagenet", "random") else _require_own(cache, "weights", typed)
+
+
+def _require_own(cache: Cache, what: str, place: str) -> str:
+    """A cache from elsewhere does not choose which of this machine's files are opened."""
+    if not trust.is_own(cache.path):
+        raise ExportError(
+            f"{cache.path} was not made here (or has been copied) and says that its {what} is {place}; "
+            f"if so, say it as well: --{what} {place}"
+        )
+    return place
 
 
 def _same_backbone(cache: Cache, weights: str) -> backbone.Backbone:

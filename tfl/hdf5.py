@@ -10,6 +10,8 @@ import numpy as np
 from tfl import trust
 from tfl.errors import TflError
 
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+MAX_ATTRIBUTE_BYTES = 1 << 24
 BLOCK_BYTES = 1 << 20
 MAX_EXPANSION = 2  # of compressed arrays, over the file's size; weights hardly shrink
 FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
@@ -21,12 +23,15 @@ def require_harmless(path: Path, error: type[TflError]) -> None:
     Raises:
       error: what is wrong with the file.
     """
-    if not h5py.is_hdf5(path):
+    with path.open("rb") as file:
+        start = file.read(len(SIGNATURE))
+    if start != SIGNATURE or path.suffix != ".h5":  # Keras goes by the suffix: it would take a .keras archive for one
         raise error(f"{path} is not an HDF5 file ({path.stat().st_size} bytes); expected .weights.h5 or .h5 of Keras")
+    stamp = trust.Stamp.of(path.stat())
     if not trust.is_known(path):
         if found := trust.problems_of("weights", path):
             raise error("\n  ".join([f"{path} cannot be trusted; get it again:", *found]))
-        trust.remember(path)
+        trust.remember(path, stamp)
 
 
 def problems(path: Path) -> list[str]:
@@ -53,6 +58,7 @@ class _Walk:
         if where.addr in self._seen:  # hard links may form a ring
             return
         self._seen.add(where.addr)
+        self._attributes(group)
         for name in group.id:
             if group.id.links.get_info(name).type != h5py.h5l.TYPE_HARD:
                 self.problems.append(f"{group.name} holds a link, {name!r}, that may lead out of the file")
@@ -63,7 +69,18 @@ class _Walk:
             elif isinstance(member, h5py.Dataset):
                 self._array(member)
 
+    def _attributes(self, owner: h5py.Group | h5py.Dataset) -> None:
+        """Read them too: Keras does, and text of variable length lies in a heap of any size."""
+        for index in range(h5py.h5a.get_num_attrs(owner.id)):
+            attribute = h5py.h5a.open(owner.id, index=index)
+            num_bytes = attribute.get_type().get_size() * attribute.get_space().get_simple_extent_npoints()
+            if num_bytes > MAX_ATTRIBUTE_BYTES:
+                self.problems.append(f"{owner.name} has an attribute of {num_bytes:,} bytes")
+            else:
+                owner.attrs[attribute.name]
+
     def _array(self, array: h5py.Dataset) -> None:
+        self._attributes(array)
         how = array.id.get_create_plist()
         filters = {how.get_filter(index)[0] for index in range(how.get_nfilters())}
         if how.get_layout() == h5py.h5d.VIRTUAL or how.get_external_count() or filters - FILTERS:

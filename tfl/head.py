@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import tempfile
 import time
 import zipfile
@@ -21,6 +22,7 @@ from tfl.metrics import Metrics, measure_blocks
 from tfl.recipes import Reference
 from tfl.spec import Role
 
+MAX_CONFIG_BYTES = 1 << 20  # of a head's file
 BLOCK_BYTES = 64 << 20  # of float32 features: what streaming holds once as read and once on the device
 
 
@@ -243,26 +245,31 @@ def load(path: Path) -> keras.Model:
       RunError: it is no such file, or not of a Dense layer alone.
     """
     try:
-        with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as scratch:
-            layers = json.loads(_member(archive, "config.json"))["config"]["layers"]
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive, tempfile.TemporaryDirectory() as scratch:
+            stamp = trust.Stamp.of(os.fstat(file.fileno()))
+            layers = json.loads(_member(archive, "config.json", MAX_CONFIG_BYTES))["config"]["layers"]
             num_features, num_classes = _widths(layers)
             weights = Path(scratch) / "model.weights.h5"
-            weights.write_bytes(_member(archive, weights.name))
+            weights.write_bytes(_member(archive, weights.name, stamp.num_bytes))
             if 4 * num_features * num_classes > weights.stat().st_size:
                 raise RunError(f"a kernel of {num_features} x {num_classes} does not fit into it")
-            if not trust.is_known(path):
+            if not trust.is_known_as(stamp):
                 hdf5.require_harmless(weights, RunError)
             head = _dense(np.zeros((num_features, num_classes), np.float32), np.zeros(num_classes, np.float32))
             head.load_weights(weights)
+    except MemoryError:
+        raise
     except Exception as error:  # of damaged files zipfile, json and Keras raise a dozen kinds of exception
         raise RunError(f"{path} cannot be loaded: {error}; train again") from error
-    trust.remember(path)
+    trust.remember(path, stamp)
     return head
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+def _member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
     """A member that is stored as it is, as Keras stores it: a compressed one may be any size."""
     member = archive.getinfo(name)
+    if member.file_size > max_bytes:
+        raise RunError(f"its member {name} has {member.file_size:,} bytes; at most {max_bytes:,} are read")
     if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
         raise RunError(f"its member {name} is compressed")
     return archive.read(member)

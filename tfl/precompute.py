@@ -34,7 +34,6 @@ from tfl.spec import CacheSpec, DatasetSpec, FeatureSpec, Settings, differences
 
 logger = logging.getLogger(__name__)
 
-MAX_ROUNDS = 3  # of making shards again that were found damaged: a disk that goes on damaging them is no good
 MAX_NAMED = 10  # bad images in one message
 
 
@@ -88,13 +87,13 @@ def precompute(
     num_rows = {role: datasets.count_rows(source, split) for role, split in resolved.roles.items()}
     partial = PartialCache(path, spec, num_rows, making)
     if path.exists():
-        _say_found(open_cache(path, expected=spec))
+        _accept(open_cache(path, expected=spec), settings)
         partial.discard_if_finished()
         return path
+    partial.require_room(backbone.num_features)
     with partial.held():
         if not path.exists():  # else another process has made it since
-            partial.require_room(backbone.num_features)
-            relatives = list_caches(settings.cache_dir)
+            relatives = list_caches(settings.cache_dir, f"*-{spec.features.backbone}-{spec.features.image_size}-*")
             _say_nearest(spec, relatives)
             job = _Job(source, spec, settings, backbone, partial, Donors(spec, relatives), on_progress)
             job.run({**making, "typed": _typed(features, dataset, source)})
@@ -111,9 +110,11 @@ def _typed(features: FeatureSpec, dataset: DatasetSpec, source: Dataset) -> dict
     }
 
 
-def _say_found(cache: Cache) -> None:
-    skipped = len(cache.provenance.get("skipped", []))
-    logger.info("already there: %s%s", cache.path, f" ({skipped} bad images were left out)" if skipped else "")
+def _accept(cache: Cache, settings: Settings) -> None:
+    skipped = cache.provenance.get("skipped", [])
+    if settings.on_bad_image == "error":
+        _refuse([BadImage(image["id"], image["reason"]) for image in skipped])
+    logger.info("already there: %s%s", cache.path, f" ({len(skipped)} bad images were left out)" if skipped else "")
 
 
 def _say_nearest(spec: CacheSpec, caches: list[Cache]) -> None:
@@ -152,7 +153,8 @@ class _Job:
         return engine.Forward(self.backbone, self.settings.batch_size)
 
     def run(self, provenance: dict[str, object]) -> None:
-        for attempt in range(1, MAX_ROUNDS + 1):
+        made_again: set[Path] = set()
+        while True:
             self._make_missing()
             try:
                 self._refuse_skipped()
@@ -161,9 +163,10 @@ class _Job:
                 self.partial.finish(self.source.class_names, described)
                 return
             except DamagedShardError as damage:
-                if attempt == MAX_ROUNDS:
+                if damage.path in made_again:  # the disk damages it each time
                     raise
-                logger.warning("%s", damage)
+                logger.warning("%s; it is made again", damage)
+                made_again.add(damage.path)
                 damage.path.unlink(missing_ok=True)
 
     def _refuse_skipped(self) -> None:

@@ -128,7 +128,7 @@ def train(
             title = f"test accuracy {test.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}, n = {test.num_rows:,})"
             report.confusion_matrix(test, cache.class_names, title, partial / "confusion_matrix.png")
         partial.rename(folder)
-    trust.remember(folder / "head.keras")
+    trust.remember(folder / "head.keras", is_own=True)
     return folder
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple, Self
 
 from tfl import assets
 
@@ -18,22 +19,57 @@ SECONDS = 60.0  # that any file may take, and then those that its size allows
 BYTES_PER_SECOND = 10_000_000
 
 
-def remember(path: Path) -> None:
-    """Note that a file is this user's own, or has been examined, as it is now."""
-    with suppress(OSError):  # on a machine where nothing can be noted, files are examined each time
-        _known().mkdir(parents=True, exist_ok=True)
-        state = path.stat()
-        _note(state).write_text(f"{_stamp(state)}\n{path.resolve()}")
+class Stamp(NamedTuple):
+    """What a file was when it was written or examined: when it changes, so does one of these."""
+
+    device: int
+    inode: int
+    num_bytes: int
+    modified: int
+    """Nanoseconds."""
+
+    @classmethod
+    def of(cls, state: os.stat_result) -> Self:
+        """The stamp of a file, from its `stat`."""
+        return cls(state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+def remember(path: Path, stamp: Stamp | None = None, is_own: bool = False) -> None:
+    """Note that a file has been examined, as it was then, or is of this user's tfl's own making.
+
+    Args:
+      stamp: taken before the examination; a file that has changed since is not noted.
+    """
+    with suppress(OSError, ValueError):  # on a machine where nothing can be noted, files are examined each time
+        now = Stamp.of(path.stat())
+        if stamp in (None, now):
+            _known().mkdir(parents=True, exist_ok=True)
+            word = b"own" if is_own else b"examined"
+            _note(now).write_bytes(b"%s %s\n%s" % (word, _text(now), os.fsencode(path.resolve())))
         _forget_what_is_gone()
 
 
 def is_known(path: Path) -> bool:
-    """Whether `remember` was called for this file, and it has the same size and time of change as then."""
+    """Whether `remember` was called for this file as it is now."""
+    return bool(_word(Stamp.of(path.stat())))
+
+
+def is_own(path: Path) -> bool:
+    """Whether this user's tfl wrote this file as it is now."""
+    return _word(Stamp.of(path.stat())) == "own"
+
+
+def is_known_as(stamp: Stamp) -> bool:
+    """Whether `remember` was called for a file that was this."""
+    return bool(_word(stamp))
+
+
+def _word(stamp: Stamp) -> str:
     try:
-        state = path.stat()
-        return _note(state).read_text().partition("\n")[0] == _stamp(state)
-    except (OSError, ValueError):
-        return False
+        word, _, rest = _note(stamp).read_bytes().partition(b"\n")[0].partition(b" ")
+    except OSError:
+        return ""
+    return word.decode(errors="replace") if rest == _text(stamp) else ""
 
 
 def problems_of(kind: str, path: Path) -> list[str]:
@@ -62,8 +98,8 @@ def problems_of(kind: str, path: Path) -> list[str]:
 
 def _forget_what_is_gone() -> None:
     for note in _known().iterdir():
-        with suppress(OSError):
-            if not Path(note.read_text().partition("\n")[2]).exists():
+        with suppress(OSError, ValueError):
+            if not Path(os.fsdecode(note.read_bytes().partition(b"\n")[2])).exists():
                 note.unlink()
 
 
@@ -71,9 +107,9 @@ def _known() -> Path:
     return assets.home() / "known"
 
 
-def _note(state: os.stat_result) -> Path:
-    return _known() / f"{state.st_dev:x}-{state.st_ino:x}"
+def _note(stamp: Stamp) -> Path:
+    return _known() / f"{stamp.device:x}-{stamp.inode:x}"
 
 
-def _stamp(state: os.stat_result) -> str:
-    return f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
+def _text(stamp: Stamp) -> bytes:
+    return f"{stamp.num_bytes} {stamp.modified}".encode()

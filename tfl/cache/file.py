@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,9 +111,8 @@ class Cache:
         try:
             with open_plain(self.path) as file:
                 yield file[role]
-        except MemoryError:
-            raise
         except Exception as error:  # h5py tells of damage by a dozen kinds of exception
+            _raise_if_not_damage(error, self.path)
             raise CacheError(
                 f"{self.path} is damaged in {role}: {error}; `tfl verify` names the rows; remove the file and "
                 "precompute again"
@@ -135,11 +135,12 @@ def open_cache(path: Path, expected: CacheSpec | None = None) -> Cache:
         hint = f"; {path}.partial is unfinished: run precompute again" if Path(f"{path}.partial").exists() else ""
         raise CacheError(f"there is no cache file {path}{hint}")
     require_signature(path)
+    stamp = trust.Stamp.of(path.stat())
     if not trust.is_known(path):
         logger.info("looking through %s, which is not of this tfl's making or has changed", path)
         if problems := trust.problems_of("cache", path):
             raise CacheError("\n  ".join([f"{path} cannot be trusted; remove it and precompute again:", *problems]))
-        trust.remember(path)
+        trust.remember(path, stamp)
     cache = Cache(path, **vars(header_of(path)))
     if expected is not None and (lines := differences(cache.spec, expected)):
         raise CacheError("\n  ".join([f"{path} was made under another spec", *lines]))
@@ -155,18 +156,30 @@ def header_of(path: Path) -> Header:
     try:
         with open_plain(path) as file:
             return read_header(file, path.stat().st_size)
-    except MemoryError:
-        raise
     except Exception as error:  # as above
+        _raise_if_not_damage(error, path)
         raise CacheError(f"{path}: {error}; remove it and precompute again") from error
 
 
-def list_caches(folder: Path) -> list[Cache]:
-    """Every readable cache file in a folder, by name; others are passed over with a warning."""
+def _raise_if_not_damage(error: Exception, path: Path) -> None:
+    """Too little memory, or a system that refuses, says nothing of the file."""
+    if isinstance(error, MemoryError) or "memory allocation failed" in str(error):
+        raise MemoryError(f"too little memory to read {path}") from error
+    if isinstance(error, OSError) and error.errno:
+        raise CacheError(f"{path} cannot be read: {os.strerror(error.errno)}") from error
+
+
+def list_caches(folder: Path, likely: str = "*") -> list[Cache]:
+    """Every readable cache file in a folder, by name; others are passed over with a warning.
+
+    Args:
+      likely: a pattern of names; files of other names that are not known are not looked through, which takes time.
+    """
     caches = []
     for path in sorted(folder.glob("*.h5")):
         try:
-            caches.append(open_cache(path))
-        except CacheError as error:
+            if path.match(likely) or trust.is_known(path):
+                caches.append(open_cache(path))
+        except (CacheError, OSError) as error:
             logger.warning("passed over: %s", error)
     return caches

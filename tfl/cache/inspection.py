@@ -57,6 +57,14 @@ def _inspect_file(cache: Cache) -> dict[str, Any]:
     }
 
 
+def _size_of(path: Path) -> int:
+    """Of a file that its writer may rename at any moment."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def _inspect_partial(partial: PartialCache) -> dict[str, Any]:
     summaries = partial.summaries()
     missing = partial.missing()
@@ -65,7 +73,7 @@ def _inspect_partial(partial: PartialCache) -> dict[str, Any]:
     computed = sum(summary.cost.images_computed for summary in summaries)
     return {
         "path": str(partial.folder),
-        "bytes": sum(file.stat().st_size for file in partial.folder.iterdir()),
+        "bytes": sum(_size_of(file) for file in partial.folder.iterdir()),
         "format": FORMAT,
         "fingerprint": partial.spec.fingerprint,
         "spec": json.loads(partial.spec.to_json()),

@@ -8,12 +8,16 @@ import errno
 import fcntl
 import os
 import platform
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from tfl.cache.shards import raise_if_full
 from tfl.errors import CacheError
 
+TRIES = 5  # for `holder_of`, in another process, holds the lock for an instant
+SECONDS_BETWEEN_TRIES = 0.05
 NO_LOCKS = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS}  # of a shared disk without a lock service
 
 
@@ -29,9 +33,7 @@ def locked(folder: Path, what: str) -> Iterator[None]:
     """
     lock, has_locks = _taken(folder, what)
     with lock:
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {platform.node()}")
-        lock.flush()
+        _sign(lock, folder)
         try:
             yield
         finally:
@@ -39,16 +41,34 @@ def locked(folder: Path, what: str) -> Iterator[None]:
                 (folder / "lock").unlink(missing_ok=True)
 
 
+def _sign(lock: TextIO, folder: Path) -> None:
+    """Write who holds the lock; straight to the file, so that nothing waits in a buffer for a disk that is full."""
+    text = f"process {os.getpid()} on {platform.node()}".encode()
+    try:
+        lock.truncate(0)
+        os.write(lock.fileno(), text)
+    except OSError as error:
+        (folder / "lock").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # unless it holds shards
+        raise_if_full(error, folder, len(text))
+        raise
+
+
 def holder_of(folder: Path) -> str:
     """The process that works in a folder, `process 17 on host`; empty if none does."""
     try:
         with (folder / "lock").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return ""
-    except BlockingIOError:
-        return (folder / "lock").read_text().strip()
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return _holder(lock)
+            except OSError as error:
+                holder = _holder(lock)
+                return holder if error.errno in NO_LOCKS and not _is_dead(holder) else ""
     except OSError:
-        return ""
+        pass
+    return ""
 
 
 def _taken(folder: Path, what: str) -> tuple[TextIO, bool]:
@@ -76,15 +96,19 @@ def _is_there(lock: TextIO, folder: Path) -> bool:
 
 
 def _take(lock: TextIO, folder: Path, what: str) -> bool:
-    """Take the lock at once or refuse; returns whether the disk has locks at all."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except BlockingIOError:
-        raise CacheError(f"{what} is being made by {_holder(lock)}; wait for it") from None
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
+    """Take the lock or refuse; returns whether the disk has locks at all."""
+    for is_last in (*[False] * TRIES, True):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if is_last:
+                raise CacheError(f"{what} is being made by {_holder(lock)}; wait for it") from None
+            time.sleep(SECONDS_BETWEEN_TRIES)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            break
     holder = _holder(lock)
     if holder and not _is_dead(holder):
         raise CacheError(

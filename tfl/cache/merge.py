@@ -1,10 +1,14 @@
 """Shards into the final HDF5 file."""
 
+import contextlib
 import hashlib
 import io
 import json
 import os
+import signal
+import threading
 import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +34,15 @@ def merge(path: Path, folder: Path, shards: dict[Role, list[Path]], spec: CacheS
       CacheError: an id stands in two rows, a role has no image left, or the disk is full.
     """
     summaries = {role: [read_summary(shard) for shard in of_role] for role, of_role in shards.items()}
-    described["provenance"] |= _totals([summary for of_role in summaries.values() for summary in of_role])
+    totals = _totals([summary for of_role in summaries.values() for summary in of_role])
+    described = {**described, "provenance": {**described["provenance"], **totals}}
     unfinished = folder / f"merged.{uuid.uuid4().hex[:8]}{UNFINISHED}"
     needed = sum(shard.stat().st_size for of_role in shards.values() for shard in of_role)
     try:
         with _Surviving(unfinished) as target:
             try:
-                _write_file(target, shards, summaries, spec, described)
+                with _signals_held() as let_through:
+                    _write_file(target, shards, summaries, spec, described, let_through)
             except OSError as error:
                 raise target.error or error from error  # HDF5 tells of what follows from the error, not of the error
             if target.error:
@@ -49,7 +55,7 @@ def merge(path: Path, folder: Path, shards: dict[Role, list[Path]], spec: CacheS
     finally:
         unfinished.unlink(missing_ok=True)
     sync_folder(path.parent)
-    trust.remember(path)
+    trust.remember(path, is_own=True)
 
 
 def _write_file(
@@ -58,13 +64,44 @@ def _write_file(
     summaries: dict[Role, list[Summary]],
     spec: CacheSpec,
     described: dict[str, Any],
+    let_through: Callable[[], None],
 ) -> None:
     with h5py.File(target, "w", libver=(HDF5_VERSION, HDF5_VERSION)) as file:
         digests: dict[str, str] = {}
         ids = UniqueIds()
         for role, of_role in shards.items():
-            digests |= _write_role(file.create_group(role), of_role, summaries[role], ids)
+            digests |= _write_role(file.create_group(role), of_role, summaries[role], ids, let_through)
         _write_attributes(file, spec, {**described, "digests": digests})
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[Callable[[], None]]:
+    """Keep Ctrl-C and SIGTERM back while HDF5 calls `_Surviving`: an exception out of there crashes it.
+
+    Yields a function that lets the handlers of those that came have them, to be called where HDF5 is not at work.
+    """
+    came: list[signal.Signals] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    is_main = threading.current_thread() is threading.main_thread()  # no other thread has handlers run in it
+    held = {number: handler for number, handler in handlers.items() if is_main and handler is not signal.SIG_IGN}
+
+    def let_through() -> None:
+        if came:
+            handler = held[came[0]]
+            if callable(handler):
+                handler(came.pop(0), None)
+            else:
+                signal.signal(came[0], signal.SIG_DFL)
+                signal.raise_signal(came[0])
+
+    for number in held:
+        signal.signal(number, lambda number, frame: came.append(signal.Signals(number)))
+    try:
+        yield let_through
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+    let_through()
 
 
 class _Surviving(io.RawIOBase):
@@ -136,7 +173,13 @@ def _write_attributes(file: h5py.File, spec: CacheSpec, described: dict[str, Any
         file.attrs[name] = np.bytes_(json.dumps(value))
 
 
-def _write_role(group: h5py.Group, shards: list[Path], summaries: list[Summary], ids: UniqueIds) -> dict[str, str]:
+def _write_role(
+    group: h5py.Group,
+    shards: list[Path],
+    summaries: list[Summary],
+    ids: UniqueIds,
+    let_through: Callable[[], None],
+) -> dict[str, str]:
     """Write one role, shard by shard; returns the sha256 of each of its arrays."""
     count = sum(summary.num_rows for summary in summaries)
     role = group.name.strip("/")
@@ -146,6 +189,7 @@ def _write_role(group: h5py.Group, shards: list[Path], summaries: list[Summary],
     digests = {name: hashlib.sha256() for name in ARRAYS}
     start = 0
     for path in shards:
+        let_through()
         rows = read_shard(path)
         rows = rows._replace(ids=rows.ids.astype(id_dtype))
         if start == 0 and "features" not in group:

@@ -15,7 +15,17 @@ from tfl.cache.file import Rows
 from tfl.cache.lock import locked
 from tfl.cache.merge import merge
 from tfl.cache.schema import FORMAT
-from tfl.cache.shards import UNFINISHED, Cost, Skipped, Summary, read_summary, write_shard, write_whole
+from tfl.cache.shards import (
+    UNFINISHED,
+    Cost,
+    DamagedShardError,
+    Skipped,
+    Summary,
+    read_summary,
+    sync_folder,
+    write_shard,
+    write_whole,
+)
 from tfl.errors import CacheError, SpecError
 from tfl.spec import CacheSpec, Role
 
@@ -58,13 +68,14 @@ class PartialCache:
         """
         try:
             manifest = json.loads((folder / MANIFEST).read_text())
-            spec = CacheSpec.from_json(json.dumps(manifest.pop("spec")))
-            num_rows = manifest.pop("num_rows")
-            making = {key: value for key, value in manifest.items() if key not in ("format", "fingerprint")}
-            int(making["shard_rows"])
-            return cls(folder.with_suffix(""), spec, num_rows, making)
-        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError, SpecError) as error:
+            spec = CacheSpec.from_json(json.dumps(manifest["spec"]))
+            num_rows = {role: _positive(manifest["num_rows"][role]) for role in spec.dataset.roles}
+            _positive(manifest["shard_rows"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, SpecError) as error:
             raise CacheError(f"{folder} is not the folder of an unfinished cache: {error}") from error
+        described = ("format", "fingerprint", "spec", "num_rows")
+        making = {key: value for key, value in manifest.items() if key not in described}
+        return cls(folder.with_suffix(""), spec, num_rows, making)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -94,8 +105,10 @@ class PartialCache:
     def _begin_or_go_on(self) -> None:
         manifest = self.folder / MANIFEST
         is_new = not manifest.exists() or not self._has_shards()
-        for leftover in self.folder.glob("*.shard" if is_new else f"*{UNFINISHED}"):
-            leftover.unlink()
+        sync_folder(self.folder.parent)
+        for pattern in ("*.shard", f"*{UNFINISHED}") if is_new else (f"*{UNFINISHED}",):
+            for leftover in self.folder.glob(pattern):
+                leftover.unlink(missing_ok=True)
         ours = {
             "format": FORMAT,
             "fingerprint": self.spec.fingerprint,
@@ -132,13 +145,12 @@ class PartialCache:
         return [shard for shard in self.shards() if not self._path_of(shard).exists()]
 
     def summaries(self) -> list[Summary]:
-        """The headers of the finished shards.
-
-        Raises:
-          DamagedShardError: one is no header.
-        """
-        paths = [self._path_of(shard) for shard in self.shards()]
-        return [read_summary(path) for path in paths if path.exists()]
+        """The headers of the finished shards; damaged ones, which the merge will name, are passed over."""
+        found = []
+        for path in map(self._path_of, self.shards()):
+            with contextlib.suppress(DamagedShardError):
+                found.append(read_summary(path))
+        return found
 
     def _path_of(self, shard: Shard) -> Path:
         return self.folder / f"{shard.role}-{shard.start:09d}.shard"
@@ -153,9 +165,10 @@ class PartialCache:
         row_bytes = num_features * value_bytes + 8 + ID_BYTES
         shards = row_bytes * sum(shard.stop - shard.start for shard in self.missing())
         final = row_bytes * sum(self.num_rows.values()) + SPARE_BYTES
-        if (free := shutil.disk_usage(self.folder).free) < shards + final:
+        place = next(folder for folder in self.folder.resolve().parents if folder.exists())
+        if (free := shutil.disk_usage(place).free) < shards + final:
             raise CacheError(
-                f"{self.folder.parent.resolve()} has {free:,} bytes free, and {shards + final:,} are needed: "
+                f"{place} has {free:,} bytes free, and {shards + final:,} are needed: "
                 f"{shards:,} for the rows on their way, {final:,} for the file. Make room, or choose another "
                 "--cache-dir"
             )
@@ -180,3 +193,9 @@ class PartialCache:
             shards[shard.role].append(self._path_of(shard))
         merge(self.path, self.folder, shards, self.spec, {"class_names": class_names, "provenance": provenance})
         return self.path
+
+
+def _positive(value: Any) -> int:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{value!r} is not a number of rows")
+    return value

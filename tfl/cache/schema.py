@@ -73,11 +73,15 @@ def read_header(file: h5py.File, file_bytes: int) -> Header:
         raise CacheError(f"format {found}; this version of tfl reads {FORMAT}: precompute again")
     texts = {name: _text(file, name) for name in TEXTS}
     spec = CacheSpec.from_json(texts["spec"])
+    if texts["spec"] != spec.to_json():
+        raise CacheError("its spec is not written as canonical JSON")
     if spec.fingerprint != texts["fingerprint"]:
         raise CacheError(f"its fingerprint {texts['fingerprint'][:64]} is not its spec's {spec.fingerprint}")
     num_rows = _check_arrays(file, spec, file_bytes)
     provenance = _json(texts, "provenance", dict)
     _require_texts(provenance.get("typed"), ["dataset", "weights"], "provenance.typed")
+    for image in provenance.get("skipped", []):
+        _require_texts(image, ["id", "reason"], "provenance.skipped")
     digests = _json(texts, "digests", dict)
     _require_texts(digests, [f"{role}/{name}" for role in num_rows for name in ARRAYS], "digests")
     class_names = _json(texts, "class_names", list)

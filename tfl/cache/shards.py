@@ -53,7 +53,7 @@ class DamagedShardError(CacheError):
     """A finished shard does not hold what was written; it can be removed and made again."""
 
     def __init__(self, path: Path, reason: object) -> None:
-        super().__init__(f"shard {path} is damaged ({reason}); it is made again")
+        super().__init__(f"shard {path} is damaged: {reason}")
         self.path = path
 
 
@@ -107,7 +107,7 @@ def _summary(line: bytes) -> Summary:
 def _damaged(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise DamagedShardError(path, error) from error
 
 
@@ -150,5 +150,8 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF):  # a filesystem that cannot do this for a folder
+            raise
     finally:
         os.close(descriptor)

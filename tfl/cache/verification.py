@@ -74,6 +74,10 @@ def _problem_of_values(block: np.ndarray, what: str, header: Header, ids: Unique
     if what.endswith("labels"):
         last = len(header.class_names) - 1
         return "" if block.min() >= 0 and block.max() <= last else f"a label is not between 0 and {last}"
+    try:
+        b"".join(block.tolist()).decode()
+    except UnicodeDecodeError as error:
+        return f"an id is not UTF-8 ({error})"
     repeated = ids.add(block)
     return "" if repeated is None else f"the id {repeated!r} stands in two rows"
 

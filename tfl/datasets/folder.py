@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from tfl.datasets.images import IMAGE_SUFFIXES, read_bytes, read_image, require_image
+from tfl.datasets.images import IMAGE_SUFFIXES, decode_image, read_bytes, require_image
 from tfl.datasets.source import BadImage, Example, as_text
 from tfl.errors import DatasetError
 from tfl.spec import DIGEST_PREFIX
@@ -93,11 +93,14 @@ class FolderDataset:
     def _scan(self) -> tuple[str, dict[Path, BadImage]]:
         """The digest of all paths and contents, and the files that cannot be used."""
         digest, bad = hashlib.sha256(), {}
+        self._digests: dict[Path, bytes] = {}
         for path in (path for files in self._files.values() for path in files):
             content_digest, reason = _examine(path, self._relative(path))
             digest.update(b"%s\0%s\n" % (self._relative(path), content_digest.encode()))
             if reason:
                 bad[path] = BadImage(self._id_of(path), reason)
+            else:
+                self._digests[path] = bytes.fromhex(content_digest)
         return DIGEST_PREFIX + digest.hexdigest(), bad
 
     def known_bad(self, split: str, start: int, stop: int) -> Sequence[BadImage]:
@@ -108,8 +111,12 @@ class FolderDataset:
             yield self._bad[path] if path in self._bad else self._read(path)
 
     def _read(self, path: Path) -> Example | BadImage:
+        """Raises a DatasetError if the file is not the one whose digest the version holds."""
+        content = read_bytes(path)
+        if hashlib.sha256(content).digest() != self._digests[path]:
+            raise DatasetError(f"{as_text(path)} has changed since the command began; give the command again")
         try:
-            image = read_image(path)
+            image = decode_image(content, as_text(path))
         except DatasetError as error:
             return BadImage(self._id_of(path), str(error))
         return Example(image, self.class_names.index(self._class_of(path)), self._id_of(path))

@@ -1,6 +1,7 @@
 """TensorFlow Datasets by name; CIFAR-10 also where its official host cannot be reached."""
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 from tfl import assets
 from tfl.datasets.source import BadImage, Example, as_text
 from tfl.errors import AssetError, DatasetError
+
+_NAME = re.compile(r"\w+(/[\w.+-]+)*(:[\d.]+)?")
 
 logger = logging.getLogger(__name__)
 
@@ -97,15 +100,13 @@ def _prepared_builder(name: str) -> Any:
             f"write the dataset to a file where it can, `tfl fetch {name} --npz {name}.npz`, and give that file"
         ) from error
 
+    if not _NAME.fullmatch(name):  # TFDS hands others to other libraries (`huggingface:...`)
+        raise _unknown(name, "expected NAME[/CONFIG][:VERSION]")
     tfds.disable_progress_bar()
     try:
         builder = tfds.builder(name)
     except (tfds.core.DatasetNotFoundError, AssertionError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise DatasetError(
-            f"{name!r} is no .npz file, no folder and no TensorFlow Datasets name ({reason}); "
-            "expected for instance cifar10, a folder root/<split>/<class>/*.png, or images.npz"
-        ) from error
+        raise _unknown(name, str(error).splitlines()[0]) from error
     if not builder.is_prepared():
         logger.info("preparing %s in %s", builder.info.full_name, builder.data_dir)
         if builder.info.full_name.startswith("cifar10/"):
@@ -114,6 +115,13 @@ def _prepared_builder(name: str) -> Any:
             _prepare_official(builder)
         builder = tfds.builder(name)  # reads what was prepared: split sizes and class names
     return builder
+
+
+def _unknown(name: str, reason: str) -> DatasetError:
+    return DatasetError(
+        f"{name!r} is no .npz file, no folder and no TensorFlow Datasets name ({reason}); "
+        "expected for instance cifar10, a folder root/<split>/<class>/*.png, or images.npz"
+    )
 
 
 def _prepare_official(builder: Any) -> None:
