@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -29,21 +29,10 @@ class Rows(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Cache:
-    """A finished cache file; arrays are read on demand, by any number of processes and without a lock.
-
-    Attributes:
-      provenance: what made the file but does not decide its values.
-      digests: `sha256:...` of each array's bytes, by `<role>/<name>`; what `verify` compares.
-    """
+class Cache(Header):
+    """A finished cache file; arrays are read on demand, by any number of processes and without a lock."""
 
     path: Path
-    spec: CacheSpec
-    class_names: tuple[str, ...]
-    provenance: dict[str, Any]
-    digests: dict[str, str]
-    num_rows: dict[Role, int]
-    num_features: int
 
     @property
     def num_classes(self) -> int:
@@ -141,7 +130,7 @@ def open_cache(path: Path, expected: CacheSpec | None = None) -> Cache:
         if problems := trust.problems_of("cache", path):
             raise CacheError("\n  ".join([f"{path} cannot be trusted; remove it and precompute again:", *problems]))
         trust.remember(path, stamp)
-    cache = Cache(path, **vars(header_of(path)))
+    cache = Cache(path=path, **vars(header_of(path)))
     if expected is not None and (lines := differences(cache.spec, expected)):
         raise CacheError("\n  ".join([f"{path} was made under another spec", *lines]))
     return cache

@@ -31,7 +31,12 @@ ARRAYS = ("features", "labels", "ids")
 
 @dataclass(frozen=True)
 class Header:
-    """Everything of a cache file but its rows."""
+    """Everything of a cache file but its rows.
+
+    Attributes:
+      provenance: what made the file but does not decide its values.
+      digests: `sha256:...` of each array's bytes, by `<role>/<name>`; what `verify` compares.
+    """
 
     spec: CacheSpec
     class_names: tuple[str, ...]
