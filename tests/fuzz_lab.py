@@ -12,22 +12,20 @@ import json
 import os
 import random
 import re
-import resource
 import signal
 import struct
 import sys
 import tempfile
-import traceback
 from pathlib import Path
+
+from lab import FAILED, arrays, forked
 
 from tfl.cache import verification
 from tfl.cache.file import header_of
-from tfl.cache.schema import open_plain
+from tfl.examine import limit
 
 GOLDEN = (Path(__file__).parent / "golden" / "format-1.h5").read_bytes()
-SPARE_BYTES = 64 << 20
 SECONDS = 10  # for one file, after which it counts as a hang
-FAILED = 3
 MASK = 0xFFFFFFFF
 INTERESTING = [0, 1, 2, 0x7FFF, 0xFFFF, 1 << 24, 0x7FFFFFFF, MASK, 1 << 40, (1 << 63) - 1, (1 << 64) - 1]
 
@@ -100,10 +98,7 @@ def mutated(rng):
 
 
 def content_of(path):
-    with open_plain(path) as file:
-        return header_of(path), {
-            f"{role}/{name}": file[role][name][:].tobytes() for role in file for name in file[role]
-        }
+    return header_of(path), arrays(path)
 
 
 def examine(seed, path):
@@ -120,25 +115,19 @@ def examine(seed, path):
         signal.alarm(0)
 
 
+def answer(seeds, path, writing):
+    limit(len(GOLDEN), SECONDS * len(seeds))
+    for seed in seeds:
+        os.write(writing, examine(seed, path)[:4].encode())
+
+
 def run(seeds, path):
     """Counts for these seeds; one whose process dies counts as died, and the others go on in a new process."""
     counts = dict.fromkeys(("refused", "read", "another", "died"), 0)
     died = []
     while seeds:
         reading, writing = os.pipe()
-        if (pid := os.fork()) == 0:
-            mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-            resource.setrlimit(resource.RLIMIT_AS, (mapped + SPARE_BYTES, mapped + SPARE_BYTES))
-            code = FAILED
-            try:
-                for seed in seeds:
-                    os.write(writing, examine(seed, path)[:4].encode())
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-                raise
-            finally:
-                os._exit(code)
+        pid = forked(lambda seeds=seeds, writing=writing: answer(seeds, path, writing))
         os.close(writing)
         with os.fdopen(reading, "rb") as pipe:
             answers = pipe.read().decode()

@@ -14,7 +14,6 @@ import shutil
 import signal
 import sys
 import time
-import traceback
 from pathlib import Path
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -24,6 +23,7 @@ import h5py
 import keras
 import tiny
 from conftest import write_npz
+from lab import arrays, forked
 
 from tfl import engine, trust
 from tfl.cache import PartialCache, merge, verification
@@ -58,8 +58,10 @@ def settings(name):
 
 def child(name, kill_at=None, slow=0.0):
     """The id of a process that makes the cache in folder `name`, and kills itself at step `kill_at` if there is one."""
-    if (pid := os.fork()) != 0:
-        return pid
+    return forked(lambda: make(name, kill_at, slow))
+
+
+def make(name, kill_at, slow):
     steps = 0
 
     def reached():
@@ -85,29 +87,16 @@ def child(name, kill_at=None, slow=0.0):
             file.write(b"x" * len(images))
         return run_model(self, images)
 
-    code = 1
-    try:
-        engine.Forward.features = counted
-        for owner, call in TOUCHES_THE_DISK:
-            setattr(owner, call, wrapped(getattr(owner, call)))
-        precompute(FEATURES, DATASET, settings(name))
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-        raise
-    finally:
-        os._exit(code)
+    engine.Forward.features = counted
+    for owner, call in TOUCHES_THE_DISK:
+        setattr(owner, call, wrapped(getattr(owner, call)))
+    precompute(FEATURES, DATASET, settings(name))
 
 
 def was_killed(pid):
     _, status = os.waitpid(pid, 0)
     assert status in (0, signal.SIGKILL), status
     return status == signal.SIGKILL
-
-
-def arrays(path):
-    with h5py.File(path) as file:
-        return {f"{role}/{name}": file[role][name][:].tobytes() for role in file for name in file[role]}
 
 
 def assert_whole_or_absent(name):
@@ -162,7 +151,7 @@ def kill_at_every_step_of_the_merge():
 def kill_at_random(kills_wanted=30):
     """Killed by another process after a random time, again and again; finished caches are begun anew."""
     rng, kills, finished = random.Random(0), 0, 0
-    before, repeated_at_most = num_computed(), 0
+    before = num_computed()
     while kills < kills_wanted:
         pid = child("random", slow=0.02)
         time.sleep(rng.uniform(0.0, 1.2))
@@ -176,9 +165,9 @@ def kill_at_random(kills_wanted=30):
             finished += 1
     assert not was_killed(child("random"))
     assert_finished("random")
-    repeated_at_most = num_computed() - before - 65 * (finished + 1)
-    assert repeated_at_most <= kills * SHARD_ROWS
-    return {"kills": kills, "finished": finished + 1, "images_repeated": repeated_at_most}
+    repeated = num_computed() - before - 65 * (finished + 1)
+    assert repeated <= kills * SHARD_ROWS
+    return {"kills": kills, "finished": finished + 1, "images_repeated": repeated}
 
 
 assert not was_killed(child("whole"))

@@ -269,6 +269,12 @@ def test_verify_reads_in_another_process(path):
         open_cache(path)
 
 
+def test_a_file_of_ones_own_stays_that_when_it_is_verified(path):
+    assert trust.is_own(path)
+    assert verify(path) == []
+    assert trust.is_own(path)
+
+
 def test_rows_of_zeros_are_found_by_verify(path, monkeypatch):
     """Fletcher's checksum of zeros is zero; the sha256 is not."""
     offset, size = chunk_of(path, "train/features")

@@ -5,6 +5,7 @@ import h5py
 import numpy as np
 import pytest
 from conftest import write_npz
+from lab import arrays
 
 from tfl import backbone, datasets, engine, trust
 from tfl.cache import open_cache
@@ -15,16 +16,11 @@ from tfl.spec import DatasetSpec
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
 
 
-def arrays(path):
-    with h5py.File(path) as file:
-        return {f"{role}/{name}": file[role][name][:] for role in file for name in file[role]}
-
-
 def assert_same(path, other):
     ours, theirs = arrays(path), arrays(other)
     assert ours.keys() == theirs.keys()
     for name, array in ours.items():
-        assert array.tobytes() == theirs[name].tobytes(), name
+        assert array == theirs[name], name
 
 
 def test_rows_are_the_datasets_images(features, dataset, settings):

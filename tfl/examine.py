@@ -17,7 +17,8 @@ KINDS = {"cache": verification.problems, "weights": hdf5.problems}
 SPARE_BYTES = 64 << 20  # for a small file; a large one may take twice its size
 
 
-def _limit(file_bytes: int, seconds: int) -> None:
+def limit(file_bytes: int, seconds: int) -> None:
+    """Let this process take little memory beyond what it has, and `seconds` of processor time."""
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     allowed = mapped + max(2 * file_bytes, SPARE_BYTES)
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
@@ -29,7 +30,7 @@ def _limit(file_bytes: int, seconds: int) -> None:
 if __name__ == "__main__":
     kind, path, seconds = sys.argv[1], Path(sys.argv[2]), int(float(sys.argv[3]))
     if sys.platform == "linux":
-        _limit(path.stat().st_size, seconds)
+        limit(path.stat().st_size, seconds)
     try:
         problems = KINDS[kind](path)
     except MemoryError:

@@ -78,10 +78,10 @@ def export(run_folder: Path, out: Path, dataset: str = "", weights: str = "") ->
 def _found_dataset(cache: Cache) -> str:
     """The dataset as it was typed; or by its name, where it was carried as a file that is not here."""
     typed: str = cache.provenance["typed"]["dataset"]
+    if Path(typed).exists():
+        return _require_own(cache, "dataset", typed)
     has_name = not cache.spec.dataset.version.startswith(DIGEST_PREFIX)
-    if has_name and not Path(typed).exists():
-        return cache.spec.dataset.dataset
-    return _require_own(cache, "dataset", typed) if Path(typed).exists() else typed
+    return cache.spec.dataset.dataset if has_name else typed
 
 
 def _found_weights(cache: Cache) -> str:

@@ -1,4 +1,4 @@
-"""HDF5 files of weights, from wherever a user has them: looked through before Keras reads them."""
+"""Opening HDF5 files; those of weights, from wherever a user has them, are looked through before Keras reads them."""
 
 import math
 from pathlib import Path
@@ -17,6 +17,11 @@ MAX_EXPANSION = 2  # of compressed arrays, over the file's size; weights hardly 
 FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 
 
+def open_plain(path: Path) -> h5py.File:
+    """The HDF5 file, for reading; without HDF5's own lock, which readers do not need and shared disks may not have."""
+    return h5py.File(path, "r", locking=False)
+
+
 def require_harmless(path: Path, error: type[TflError]) -> None:
     """Refuse a weights file that reaches outside itself, claims more than it holds, or cannot be read to its end.
 
@@ -27,17 +32,14 @@ def require_harmless(path: Path, error: type[TflError]) -> None:
         start = file.read(len(SIGNATURE))
     if start != SIGNATURE or path.suffix != ".h5":  # Keras goes by the suffix: it would take a .keras archive for one
         raise error(f"{path} is not an HDF5 file ({path.stat().st_size} bytes); expected .weights.h5 or .h5 of Keras")
-    stamp = trust.Stamp.of(path.stat())
-    if not trust.is_known(path):
-        if found := trust.problems_of("weights", path):
-            raise error("\n  ".join([f"{path} cannot be trusted; get it again:", *found]))
-        trust.remember(path, stamp)
+    if not trust.is_known(path) and (found := trust.examine("weights", path)):
+        raise error("\n  ".join([f"{path} cannot be trusted; get it again:", *found]))
 
 
 def problems(path: Path) -> list[str]:
     """What is wrong with a file of plain arrays in groups; empty if nothing. Every array is read to its end."""
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with open_plain(path) as file:
             walk = _Walk(path.stat().st_size)
             walk.group(file)
             return walk.problems

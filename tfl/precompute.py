@@ -23,7 +23,6 @@ from tfl.cache import (
     Donors,
     PartialCache,
     Rows,
-    Skipped,
     UniqueIds,
     list_caches,
     open_cache,
@@ -173,11 +172,11 @@ class _Job:
         """An earlier process may have been told to leave images out that this one was not."""
         if self.settings.on_bad_image == "error":
             skipped = [image for summary in self.partial.summaries() for image in summary.skipped]
-            _refuse([BadImage(*image) for image in skipped])
+            _refuse(skipped)
 
     def _make_missing(self) -> None:
         missing = self.partial.missing()
-        self.progress.finished = self.progress.total - sum(shard.stop - shard.start for shard in missing)
+        self.progress.finished = self.progress.total - sum(shard.num_rows for shard in missing)
         seen = UniqueIds()
         for shard in missing:
             started, computed = time.monotonic(), self.progress.computed
@@ -189,12 +188,12 @@ class _Job:
             self.partial.write(shard, rows, cost, skipped)
         self.on_progress(self.progress)
 
-    def _make(self, images: Iterable[Example | BadImage]) -> tuple[Rows, list[Skipped]]:
+    def _make(self, images: Iterable[Example | BadImage]) -> tuple[Rows, list[BadImage]]:
         """Features, labels and ids of a shard's images; only images that no donor holds are computed."""
         batch: list[Example] = []
         labels: dict[bytes, int] = {}
         features: dict[bytes, np.ndarray] = {}
-        skipped: list[Skipped] = []
+        skipped: list[BadImage] = []
         for image in images:
             if isinstance(image, BadImage):
                 skipped.append(self._skip(image))
@@ -216,12 +215,12 @@ class _Job:
             matrix[row] = features[id_]
         return Rows(matrix, np.asarray(list(labels.values()), np.int64), np.asarray(list(labels), "S")), skipped
 
-    def _skip(self, image: BadImage) -> Skipped:
+    def _skip(self, image: BadImage) -> BadImage:
         if self.settings.on_bad_image == "error":
             _refuse([image])
         logger.warning("left out: %s", image.reason)
         self.progress.finished += 1
-        return Skipped(*image)
+        return image
 
     def _checked_id(self, example: Example, seen: Collection[bytes]) -> bytes:
         """Refuse at once what the merge would refuse in the end."""

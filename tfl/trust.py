@@ -42,16 +42,16 @@ def remember(path: Path, stamp: Stamp | None = None, is_own: bool = False) -> No
     """
     with suppress(OSError, ValueError):  # on a machine where nothing can be noted, files are examined each time
         now = Stamp.of(path.stat())
-        if stamp in (None, now):
+        if stamp in (None, now) and (is_own or not is_known_as(now)):
             _known().mkdir(parents=True, exist_ok=True)
             word = b"own" if is_own else b"examined"
             _note(now).write_bytes(b"%s %s\n%s" % (word, _text(now), os.fsencode(path.resolve())))
-        _forget_what_is_gone()
+            _forget_what_is_gone()
 
 
 def is_known(path: Path) -> bool:
     """Whether `remember` was called for this file as it is now."""
-    return bool(_word(Stamp.of(path.stat())))
+    return is_known_as(Stamp.of(path.stat()))
 
 
 def is_own(path: Path) -> bool:
@@ -70,6 +70,15 @@ def _word(stamp: Stamp) -> str:
     except OSError:
         return ""
     return word.decode(errors="replace") if rest == _text(stamp) else ""
+
+
+def examine(kind: str, path: Path) -> list[str]:
+    """`problems_of` a file, which is noted if there are none and it has not changed meanwhile."""
+    stamp = Stamp.of(path.stat())
+    found = problems_of(kind, path)
+    if not found:
+        remember(path, stamp)
+    return found
 
 
 def problems_of(kind: str, path: Path) -> list[str]:

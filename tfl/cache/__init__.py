@@ -10,7 +10,7 @@ from tfl.cache.ids import UniqueIds
 from tfl.cache.inspection import inspect
 from tfl.cache.partial import PartialCache, Shard
 from tfl.cache.schema import MAX_ID_BYTES
-from tfl.cache.shards import Cost, DamagedShardError, Skipped
+from tfl.cache.shards import Cost, DamagedShardError
 from tfl.cache.verification import verify
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "PartialCache",
     "Rows",
     "Shard",
-    "Skipped",
     "UniqueIds",
     "inspect",
     "list_caches",

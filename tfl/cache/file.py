@@ -13,8 +13,9 @@ import numpy as np
 
 from tfl import trust
 from tfl.cache.blocks import gather, pieces_of_blocks
-from tfl.cache.schema import Header, open_plain, read_header, require_signature
+from tfl.cache.schema import Header, read_header, require_signature
 from tfl.errors import CacheError
+from tfl.hdf5 import open_plain
 from tfl.spec import CacheSpec, Role, differences
 
 logger = logging.getLogger(__name__)
@@ -124,12 +125,10 @@ def open_cache(path: Path, expected: CacheSpec | None = None) -> Cache:
         hint = f"; {path}.partial is unfinished: run precompute again" if Path(f"{path}.partial").exists() else ""
         raise CacheError(f"there is no cache file {path}{hint}")
     require_signature(path)
-    stamp = trust.Stamp.of(path.stat())
     if not trust.is_known(path):
         logger.info("looking through %s, which is not of this tfl's making or has changed", path)
-        if problems := trust.problems_of("cache", path):
+        if problems := trust.examine("cache", path):
             raise CacheError("\n  ".join([f"{path} cannot be trusted; remove it and precompute again:", *problems]))
-        trust.remember(path, stamp)
     cache = Cache(path=path, **vars(header_of(path)))
     if expected is not None and (lines := differences(cache.spec, expected)):
         raise CacheError("\n  ".join([f"{path} was made under another spec", *lines]))

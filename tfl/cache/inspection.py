@@ -10,6 +10,7 @@ from tfl.cache.file import Cache, open_cache
 from tfl.cache.lock import holder_of
 from tfl.cache.partial import PartialCache
 from tfl.cache.schema import FORMAT
+from tfl.cache.shards import totals_of
 
 
 def inspect(path: Path) -> dict[str, Any]:
@@ -66,11 +67,10 @@ def _size_of(path: Path) -> int:
 
 
 def _inspect_partial(partial: PartialCache) -> dict[str, Any]:
-    summaries = partial.summaries()
+    totals = totals_of(partial.summaries())
     missing = partial.missing()
-    left = {role: sum(s.stop - s.start for s in missing if s.role == role) for role in partial.num_rows}
-    seconds = sum(summary.cost.seconds for summary in summaries)
-    computed = sum(summary.cost.images_computed for summary in summaries)
+    left = {role: sum(shard.num_rows for shard in missing if shard.role == role) for role in partial.num_rows}
+    seconds, computed = totals["seconds"], totals["images_computed"]
     return {
         "path": str(partial.folder),
         "bytes": sum(_size_of(file) for file in partial.folder.iterdir()),
@@ -81,7 +81,7 @@ def _inspect_partial(partial: PartialCache) -> dict[str, Any]:
         "seconds": round(seconds, 1),
         "images_computed": computed,
         "seconds_left": round(sum(left.values()) * seconds / computed, 1) if computed else None,
-        "skipped": [image._asdict() for summary in summaries for image in summary.skipped],
+        "skipped": totals["skipped"],
         "held_by": holder_of(partial.folder),
         "made_with": partial.making,
     }

@@ -18,7 +18,7 @@ import numpy as np
 from tfl import trust
 from tfl.cache.ids import UniqueIds
 from tfl.cache.schema import ARRAYS, CHUNK_BYTES, FORMAT, HDF5_VERSION
-from tfl.cache.shards import UNFINISHED, Summary, raise_if_full, read_shard, read_summary, sync_folder
+from tfl.cache.shards import UNFINISHED, Summary, raise_if_full, read_shard, read_summary, sync_folder, totals_of
 from tfl.errors import CacheError
 from tfl.spec import DIGEST_PREFIX, CacheSpec, Role
 
@@ -34,7 +34,7 @@ def merge(path: Path, folder: Path, shards: dict[Role, list[Path]], spec: CacheS
       CacheError: an id stands in two rows, a role has no image left, or the disk is full.
     """
     summaries = {role: [read_summary(shard) for shard in of_role] for role, of_role in shards.items()}
-    totals = _totals([summary for of_role in summaries.values() for summary in of_role])
+    totals = totals_of([summary for of_role in summaries.values() for summary in of_role])
     described = {**described, "provenance": {**described["provenance"], **totals}}
     unfinished = folder / f"merged.{uuid.uuid4().hex[:8]}{UNFINISHED}"
     needed = sum(shard.stat().st_size for of_role in shards.values() for shard in of_role)
@@ -148,20 +148,6 @@ class _Surviving(io.RawIOBase):
         except OSError as error:
             self.error = self.error or error
             return size or 0
-
-
-def _totals(summaries: list[Summary]) -> dict[str, Any]:
-    """Over all the processes that took part."""
-    seconds = sum(summary.cost.seconds for summary in summaries)
-    computed = sum(summary.cost.images_computed for summary in summaries)
-    rate = round(computed / seconds, 2) if seconds else 0.0
-    skipped = [image._asdict() for summary in summaries for image in summary.skipped]
-    return {
-        "seconds": round(seconds, 3),
-        "images_computed": computed,
-        "images_per_second": rate,
-        "skipped": skipped,
-    }
 
 
 def _write_attributes(file: h5py.File, spec: CacheSpec, described: dict[str, Any]) -> None:

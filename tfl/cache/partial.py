@@ -19,13 +19,13 @@ from tfl.cache.shards import (
     UNFINISHED,
     Cost,
     DamagedShardError,
-    Skipped,
     Summary,
     read_summary,
     sync_folder,
     write_shard,
     write_whole,
 )
+from tfl.datasets import BadImage
 from tfl.errors import CacheError, SpecError
 from tfl.spec import CacheSpec, Role
 
@@ -40,6 +40,11 @@ class Shard(NamedTuple):
     role: Role
     start: int
     stop: int
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the range."""
+        return self.stop - self.start
 
 
 class PartialCache:
@@ -163,7 +168,7 @@ class PartialCache:
         """
         value_bytes = {"float32": 4, "float16": 2}[self.spec.features.feature_dtype]
         row_bytes = num_features * value_bytes + 8 + ID_BYTES
-        shards = row_bytes * sum(shard.stop - shard.start for shard in self.missing())
+        shards = row_bytes * sum(shard.num_rows for shard in self.missing())
         final = row_bytes * sum(self.num_rows.values()) + SPARE_BYTES
         place = next(folder for folder in self.folder.resolve().parents if folder.exists())
         if (free := shutil.disk_usage(place).free) < shards + final:
@@ -173,7 +178,7 @@ class PartialCache:
                 "--cache-dir"
             )
 
-    def write(self, shard: Shard, rows: Rows, cost: Cost, skipped: list[Skipped] | None = None) -> None:
+    def write(self, shard: Shard, rows: Rows, cost: Cost, skipped: list[BadImage] | None = None) -> None:
         """Leave a finished shard.
 
         Raises:

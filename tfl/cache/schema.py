@@ -14,12 +14,13 @@ from typing import Any
 import h5py
 
 from tfl.errors import CacheError
+from tfl.hdf5 import SIGNATURE
 from tfl.spec import CacheSpec, FeatureSpec, Role
 
 FORMAT = 1
 # With HDF5's oldest file format, flipped metadata bytes were read back silently wrong; with v110 never.
 HDF5_VERSION = "v110"
-SIGNATURE = b"\x89HDF\r\n\x1a\n\x03"  # HDF5's, then the superblock version that v110 writes
+SUPERBLOCK_VERSION = b"\x03"  # which v110 writes, after HDF5's signature
 CHUNK_BYTES = 1 << 20
 CHECKSUM_BYTES = 4  # of each chunk, fletcher32
 MAX_CHUNK_BYTES = 1 << 24
@@ -46,11 +47,6 @@ class Header:
     num_features: int
 
 
-def open_plain(path: Path) -> h5py.File:
-    """The HDF5 file, for reading; without HDF5's own lock, which readers do not need and shared disks may not have."""
-    return h5py.File(path, "r", locking=False)
-
-
 def require_signature(path: Path) -> None:
     """Refuse what is no HDF5 file of the one version that is written, without asking HDF5.
 
@@ -58,10 +54,10 @@ def require_signature(path: Path) -> None:
       CacheError: what the file is instead.
     """
     with path.open("rb") as file:
-        start = file.read(len(SIGNATURE))
-    if not start.startswith(SIGNATURE[:-1]):
+        start = file.read(len(SIGNATURE) + 1)
+    if not start.startswith(SIGNATURE):
         raise CacheError(f"{path} is not an HDF5 file ({path.stat().st_size} bytes); expected one made by precompute")
-    if start != SIGNATURE:
+    if start != SIGNATURE + SUPERBLOCK_VERSION:
         raise CacheError(f"{path} is an HDF5 file of another version than precompute writes ({HDF5_VERSION})")
 
 

@@ -13,11 +13,12 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tfl.cache.file import Rows
+from tfl.datasets import BadImage
 from tfl.errors import CacheError
 
 DIGEST_LENGTH = 64
@@ -32,13 +33,6 @@ class Cost(NamedTuple):
     images_computed: int
 
 
-class Skipped(NamedTuple):
-    """An image that was left out, and why."""
-
-    id: str
-    reason: str
-
-
 @dataclass(frozen=True)
 class Summary:
     """What stands in a shard's header: enough to lay out the final file before any features are read."""
@@ -46,7 +40,21 @@ class Summary:
     num_rows: int
     id_bytes: int
     cost: Cost
-    skipped: list[Skipped]
+    skipped: list[BadImage]
+
+
+def totals_of(summaries: list[Summary]) -> dict[str, Any]:
+    """Cost and images left out of some shards, over all the processes that took part, for JSON."""
+    seconds = sum(summary.cost.seconds for summary in summaries)
+    computed = sum(summary.cost.images_computed for summary in summaries)
+    rate = round(computed / seconds, 2) if seconds else 0.0
+    skipped = [image._asdict() for summary in summaries for image in summary.skipped]
+    return {
+        "seconds": round(seconds, 3),
+        "images_computed": computed,
+        "images_per_second": rate,
+        "skipped": skipped,
+    }
 
 
 class DamagedShardError(CacheError):
@@ -57,7 +65,7 @@ class DamagedShardError(CacheError):
         self.path = path
 
 
-def write_shard(path: Path, rows: Rows, cost: Cost, skipped: list[Skipped]) -> None:
+def write_shard(path: Path, rows: Rows, cost: Cost, skipped: list[BadImage]) -> None:
     """Leave a finished shard: built in memory, written in one piece, flushed to disk, renamed."""
     buffer = io.BytesIO()
     np.savez(buffer, **rows._asdict())
@@ -99,7 +107,7 @@ def read_shard(path: Path) -> Rows:
 
 def _summary(line: bytes) -> Summary:
     values: dict[str, Any] = json.loads(line)
-    skipped = [Skipped(*pair) for pair in values["skipped"]]
+    skipped = [BadImage(*pair) for pair in values["skipped"]]
     return Summary(values["num_rows"], values["id_bytes"], Cost(*values["cost"]), skipped)
 
 
@@ -121,7 +129,8 @@ def write_whole(path: Path, content: bytes) -> None:
     try:
         with unfinished.open("wb") as file:
             file.write(content)
-            flush(file)
+            file.flush()
+            os.fsync(file.fileno())
         unfinished.replace(path)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
@@ -137,12 +146,6 @@ def raise_if_full(error: OSError, folder: Path, needed_bytes: int) -> None:
             f"{folder} has no room: {needed_bytes:,} bytes are needed there ({error.strerror}). What was finished is "
             "kept: make room, and give the same command again"
         ) from error
-
-
-def flush(file: IO[bytes]) -> None:
-    """Bring a file's content to the disk."""
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 from tfl import trust
 from tfl.cache.file import header_of, open_cache
 from tfl.cache.ids import UniqueIds
-from tfl.cache.schema import ARRAYS, Header, open_plain, require_signature
+from tfl.cache.schema import ARRAYS, Header, require_signature
+from tfl.hdf5 import open_plain
 from tfl.spec import DIGEST_PREFIX, Role
 
 
@@ -25,10 +26,7 @@ def verify(path: Path) -> list[str]:
     """
     if not path.is_file():
         open_cache(path)  # which says why
-    found = trust.problems_of("cache", path)
-    if not found:
-        trust.remember(path)
-    return found
+    return trust.examine("cache", path)
 
 
 def problems(path: Path) -> list[str]:
