@@ -6,8 +6,8 @@ import pytest
 import tiny
 
 from tfl import assets, backbone
-from tfl.errors import AssetError, BackboneError
-from tfl.spec import FeatureSpec
+from tfl.errors import AssetError, BackboneError, SpecError
+from tfl.spec import VIEWS, FeatureSpec
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (3, 20, 17, 3), dtype=np.uint8)
 
@@ -50,6 +50,58 @@ def test_resize_modes(features, mode):
     shows = {"stretch": (0, 200), "crop": (200, 200), "pad": (0, 0)}  # the left edge of the row, the top of the column
     assert (middle_row[0], middle_column[0]) == shows[mode]
     assert resized.shape == (12, 12)
+
+
+@pytest.mark.usefixtures("tiny_backbone")
+@pytest.mark.parametrize("mode", ["stretch", "crop", "pad"])
+def test_views_are_windows_of_the_larger_image_and_the_mirror_image(features, mode):
+    """Against numpy, on the images that the same resizing makes of 14 pixels: 8/7 of 12."""
+    spec = replace(features, resize_mode=mode, interpolation="bicubic", antialias=True)
+    built = backbone.build(spec)
+    larger = np.asarray(backbone.build(replace(spec, image_size=14)).resize(IMAGES))
+    resized = np.asarray(built.resize(IMAGES))
+    expected = {
+        "original": resized,
+        "hflip": resized[:, :, ::-1],
+        "crop1": larger[:, :12, :12],
+        "crop2": larger[:, :12, 2:],
+        "crop3": larger[:, 2:, :12],
+        "crop4": larger[:, 2:, 2:],
+        "crop5": larger[:, 1:13, 1:13],
+    }
+    assert tuple(expected) == VIEWS
+    for view, pixels in expected.items():
+        model = built.presented(view)
+        assert model.output_shape == (None, 12, 12, 3)
+        np.testing.assert_array_equal(np.asarray(model(IMAGES)), pixels)
+
+
+@pytest.mark.usefixtures("tiny_backbone")
+def test_averaged_is_the_mean_of_the_views_features(features):
+    built = backbone.build(features)
+    views = ("original", "hflip", "crop3")
+    expected = np.mean([np.asarray(built.network(built.presented(view)(IMAGES))) for view in views], axis=0)
+    model = built.averaged(views)
+    for images in (IMAGES, IMAGES[:1]):
+        np.testing.assert_allclose(np.asarray(model(images)), expected[: len(images)], rtol=1e-5, atol=1e-6)
+    assert (model.output_shape, model.trainable_variables) == ((None, 5), [])
+    assert built.averaged(("original",)) is built.model
+    with pytest.raises(SpecError, match="try --views original hflip"):
+        built.averaged(("hflip",))
+
+
+@pytest.mark.usefixtures("tiny_backbone")
+def test_columns_say_where_each_layer_and_pooling_stands(features):
+    built = backbone.build(features)
+    rich = replace(built.spec, layers=("relu1", "last"), pooling=("max", "avg"))
+    assert built.columns(rich) == {
+        ("relu1", "max"): slice(0, 6),
+        ("relu1", "avg"): slice(6, 12),
+        ("last", "max"): slice(12, 17),
+        ("last", "avg"): slice(17, 22),
+    }
+    with pytest.raises(BackboneError, match="tiny has no layer 'relu9'"):
+        built.columns(replace(rich, layers=("relu9",)))
 
 
 @pytest.mark.usefixtures("tiny_backbone")

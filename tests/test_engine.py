@@ -37,6 +37,15 @@ def test_images_of_differing_sizes(built):
     np.testing.assert_allclose(engine.Forward(built, 8).features(MIXED), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("images", [IMAGES, MIXED], ids=["one size", "differing sizes"])
+def test_views(built, images):
+    forward = engine.Forward(built, 8)
+    for view in ("hflip", "original", "crop2"):
+        pixels = np.concatenate([np.asarray(built.presented(view)(image[None])) for image in images])
+        expected = built.network.predict(pixels, verbose=0)
+        np.testing.assert_allclose(forward.features(images, view), expected, rtol=1e-4, atol=1e-6)
+
+
 def test_images_are_not_written_into(built):
     for image in IMAGES:
         image.flags.writeable = False

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from tfl.errors import SpecError
-from tfl.spec import CacheSpec, DatasetSpec, FeatureSpec, Settings, differences
+from tfl.spec import CacheSpec, DatasetSpec, FeatureSpec, Settings, differences, require_views
 
 FEATURES = FeatureSpec(weights="sha256:ab")
 SPEC = CacheSpec(FEATURES, DatasetSpec(version="3.0.2"))
@@ -45,6 +45,30 @@ def test_every_dataset_field_counts(field):
     changed = replace(SPEC, dataset=replace(SPEC.dataset, **{field: "other"}))
     assert changed.fingerprint != SPEC.fingerprint
     assert len(differences(SPEC, changed)) == 1
+
+
+def test_views_count():
+    changed = replace(SPEC, views=("original", "hflip"))
+    assert changed.fingerprint != SPEC.fingerprint
+    assert CacheSpec.from_json(changed.to_json()) == changed
+    assert differences(SPEC, changed) == ["views: original on disk, original hflip requested"]
+
+
+@pytest.mark.parametrize(
+    ("views", "message"),
+    [
+        ((), "got none; try --views original"),
+        (("hflip",), "views begin with original, and none stands twice; got hflip; try --views original hflip"),
+        (("hflip", "original"), "got hflip original; try --views original hflip"),
+        (("original", "crop1", "crop1"), "got original crop1 crop1; try --views original crop1"),
+        (("original", "vflip"), "CacheSpec.views is one of original, hflip, crop1, .*; got 'vflip'"),
+        (["original"], "CacheSpec.views is a tuple"),
+    ],
+)
+def test_views_that_no_cache_can_have(views, message):
+    for refused in (lambda: replace(SPEC, views=views), lambda: require_views(views)):
+        with pytest.raises(SpecError, match=message):
+            refused()
 
 
 def test_differences_show_both_values():

@@ -23,13 +23,22 @@ from keras import ops
 
 from tfl import assets, hdf5, trust
 from tfl.errors import AssetError, BackboneError
-from tfl.spec import DIGEST_PREFIX, LAST_LAYER, FeatureSpec
+from tfl.spec import DIGEST_PREFIX, LAST_LAYER, FeatureSpec, View, require_views
 
 logger = logging.getLogger(__name__)
 
 # `digest` of the tensors of keras.applications.ResNet50(weights="imagenet", include_top=False), as in the npm copy.
 RESNET50_IMAGENET_DIGEST = "sha256:7f114c96b68655164a67b88c5db7bf98f12f20911d7316e1c94e11c5aaabae44"
 RANDOM_WEIGHTS_SEED = 0
+CROP_SCALE = 8 / 7  # an image is resized to this many times `image_size` before a crop is cut: 256 for 224
+# Where a crop lies, as shares of the pixels that are left over: from the top, from the left.
+CROPS: dict[View, tuple[float, float]] = {
+    "crop1": (0, 0),
+    "crop2": (0, 1),
+    "crop3": (1, 0),
+    "crop4": (1, 1),
+    "crop5": (0.5, 0.5),
+}
 
 
 @dataclass(frozen=True)
@@ -42,17 +51,64 @@ class Backbone:
         Lanczos overshoot a little.
       network: resized images to features, float32 `(n, d)`; preprocesses first.
       model: both; uint8 `(n, h, w, 3)` to float32 `(n, d)`.
+      unpooled: the architecture's own network, which names the layers; preprocessed images to activations.
     """
 
     spec: FeatureSpec
     resize: keras.Model
     network: keras.Model
     model: keras.Model
+    unpooled: keras.Model
 
     @property
     def num_features(self) -> int:
         """Width of a feature row, d."""
         return int(self.model.output_shape[-1])
+
+    def presented(self, view: View) -> keras.Model:
+        """What the network is shown of images: uint8 `(n, h, w, 3)` to float32 `(n, image_size, image_size, 3)`.
+
+        `tfl.spec.VIEWS` says what the views are; `original` is `resize`.
+        """
+        return self.resize if view == "original" else _presentation(self.spec, view)
+
+    def averaged(self, views: tuple[View, ...]) -> keras.Model:
+        """The mean of the features of some views: uint8 `(n, h, w, 3)` to float32 `(n, d)`; frozen, one graph.
+
+        The network stands in it once, and takes the views of all the images as one batch. With `original` alone it
+        is `model`.
+
+        Raises:
+          SpecError: see `require_views`.
+        """
+        require_views(views)
+        if len(views) == 1:
+            return self.model
+        images = keras.Input((None, None, 3), dtype="uint8", name="images")
+        pixels = ops.concatenate([self.presented(view)(images) for view in views])  # (v * n, size, size, 3)
+        features = self.network(pixels, training=False)  # (v * n, d)
+        by_view = ops.reshape(features, (len(views), -1, self.num_features))  # (v, n, d)
+        model = keras.Model(images, ops.mean(by_view, axis=0), name="backbone")
+        model.trainable = False
+        return model
+
+    def columns(self, spec: FeatureSpec) -> dict[tuple[str, str], slice]:
+        """Where in a row of features each pair of a layer and a pooling stands, in the order in which they stand.
+
+        Args:
+          spec: of this backbone, but perhaps with other layers and poolings.
+
+        Raises:
+          BackboneError: the network has no such layer.
+        """
+        columns: dict[tuple[str, str], slice] = {}
+        start = 0
+        for layer in spec.layers:
+            num_channels = int(_activations(self.unpooled, layer).shape[-1])
+            for pooling in spec.pooling:
+                columns[layer, pooling] = slice(start, start + num_channels)
+                start += num_channels
+        return columns
 
 
 def build(spec: FeatureSpec) -> Backbone:
@@ -74,7 +130,7 @@ def build(spec: FeatureSpec) -> Backbone:
         logger.warning("Keras' official ResNet50 weights have digest %s, not the pinned one", digest)
     resolved = replace(spec, backbone=spec.backbone.lower(), weights=digest)
     network.trainable = False  # without this an exported SavedModel runs BatchNorm in training mode
-    return _assemble(resolved, _pooled(network, spec), _preprocess_of(architecture))
+    return _assemble(resolved, network, _preprocess_of(architecture))
 
 
 def architectures() -> dict[str, Callable[..., Any]]:
@@ -174,38 +230,61 @@ def _official(architecture: Callable[..., Any], spec: FeatureSpec) -> keras.Mode
 def _pooled(network: keras.Model, spec: FeatureSpec) -> keras.Model:
     """Preprocessed images to features: the chosen layers' outputs pooled in float32 and concatenated."""
     pools = {"avg": ops.mean, "max": ops.max}
-    names = {layer.name for layer in network.layers}
     outputs = []
     for layer in spec.layers:
-        if layer != LAST_LAYER and layer not in names:
-            raise BackboneError(f"{spec.backbone} has no layer {layer!r}; its last ones are {sorted(names)[-8:]}")
-        activations = network.output if layer == LAST_LAYER else network.get_layer(layer).output
-        if len(activations.shape) != 4:
-            raise BackboneError(f"layer {layer!r} gives {activations.shape}; expected (n, h, w, channels)")
-        activations = ops.cast(activations, "float32")  # (n, h, w, c)
+        activations = ops.cast(_activations(network, layer), "float32")  # (n, h, w, c)
         outputs += [pools[pooling](activations, axis=(1, 2)) for pooling in spec.pooling]  # (n, c)
     return keras.Model(network.input, ops.concatenate(outputs, axis=-1) if len(outputs) > 1 else outputs[0])
 
 
-def _assemble(spec: FeatureSpec, network: keras.Model, preprocess: Callable[[Any], Any]) -> Backbone:
-    size = (spec.image_size, spec.image_size)
+def _activations(network: keras.Model, layer: str) -> keras.KerasTensor:
+    """What a layer puts out, `(n, h, w, c)`."""
+    names = {each.name for each in network.layers}
+    if layer != LAST_LAYER and layer not in names:
+        raise BackboneError(f"{network.name} has no layer {layer!r}; its last ones are {sorted(names)[-8:]}")
+    activations = network.output if layer == LAST_LAYER else network.get_layer(layer).output
+    if len(activations.shape) != 4:
+        raise BackboneError(f"layer {layer!r} gives {activations.shape}; expected (n, h, w, channels)")
+    return activations
+
+
+def _assemble(spec: FeatureSpec, unpooled: keras.Model, preprocess: Callable[[Any], Any]) -> Backbone:
+    resize = _presentation(spec, "original")
+    pixels = keras.Input((spec.image_size, spec.image_size, 3), dtype="float32", name="pixels")
+    features = _pooled(unpooled, spec)(preprocess(pixels), training=False)
+    network = keras.Model(pixels, features, name=spec.backbone)
+    network.trainable = False
     images = keras.Input((None, None, 3), dtype="uint8", name="images")
+    model = keras.Model(images, network(resize(images), training=False), name="backbone")
+    model.trainable = False
+    return Backbone(spec, resize, network, model, unpooled)
+
+
+def _presentation(spec: FeatureSpec, view: View) -> keras.Model:
+    """Casting and resizing, and what a view adds; every shape behind the images' own is static."""
+    images = keras.Input((None, None, 3), dtype="uint8", name="images")
+    size = spec.image_size
+    if view in CROPS:
+        spare = round(size * CROP_SCALE) - size
+        top, left = (int(share * spare) for share in CROPS[view])
+        pixels = _resized(images, size + spare, spec)[:, top : top + size, left : left + size]
+    else:
+        pixels = _resized(images, size, spec)  # (n, size, size, 3)
+    if view == "hflip":
+        pixels = ops.flip(pixels, axis=2)
+    return keras.Model(images, pixels, name="resize" if view == "original" else f"resize_{view}")
+
+
+def _resized(images: keras.KerasTensor, size: int, spec: FeatureSpec) -> keras.KerasTensor:
     # Cast first: resizing integers rounds back to integers in some paths and not in others.
-    resized = ops.image.resize(
+    return ops.image.resize(
         ops.cast(images, "float32"),
-        size,
+        (size, size),
         interpolation=spec.interpolation,
         antialias=spec.antialias,
         crop_to_aspect_ratio=spec.resize_mode == "crop",
         pad_to_aspect_ratio=spec.resize_mode == "pad",
     )
-    resize = keras.Model(images, resized, name="resize")
-    pixels = keras.Input((*size, 3), dtype="float32", name="pixels")
-    whole_network = keras.Model(pixels, network(preprocess(pixels), training=False), name=spec.backbone)
-    whole_network.trainable = False
-    model = keras.Model(images, whole_network(resize(images), training=False), name="backbone")
-    model.trainable = False
-    return Backbone(spec, resize, whole_network, model)
 
 
 def _randomize(network: keras.Model) -> None:

@@ -20,6 +20,7 @@ from keras import ops
 
 from tfl.backbone import Backbone
 from tfl.errors import TflError
+from tfl.spec import View
 
 Compiled = Callable[[Any], Any]
 
@@ -29,13 +30,14 @@ class Forward:
 
     def __init__(self, backbone: Backbone, batch_size: int) -> None:
         size = backbone.spec.image_size
+        self._backbone = backbone
         self._batch_size = batch_size
+        self._presented: dict[View, Compiled] = {}
         with exact_float32():
-            self._resize = compile_model(backbone.resize, (None, None, None, 3))
             self._network = compile_model(backbone.network, (batch_size, size, size, 3))
 
-    def features(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Float32 `(n, d)` features of `n <= batch_size` uint8 images `(h, w, 3)`.
+    def features(self, images: Sequence[np.ndarray], view: View = "original") -> np.ndarray:
+        """Float32 `(n, d)` features of `n <= batch_size` uint8 images `(h, w, 3)`, each presented as `view` says.
 
         Images of one size are resized together, of differing sizes one by one, by the same function on the device.
         A short batch is padded with copies of its first image, so that every batch runs the same computation.
@@ -44,9 +46,15 @@ class Forward:
         is_uniform = len({image.shape for image in images}) == 1
         batches = [np.stack(padded)] if is_uniform else [image[None] for image in padded]
         with exact_float32():
-            resized = [self._resize(batch) for batch in batches]
-            pixels = resized[0] if is_uniform else ops.concatenate(resized)  # (batch_size, size, size, 3)
+            presented = [self._present(view)(batch) for batch in batches]
+            pixels = presented[0] if is_uniform else ops.concatenate(presented)  # (batch_size, size, size, 3)
             return np.asarray(ops.convert_to_numpy(self._network(pixels))[: len(images)])
+
+    def _present(self, view: View) -> Compiled:
+        """Compiled when the first batch needs it."""
+        if view not in self._presented:
+            self._presented[view] = compile_model(self._backbone.presented(view), (None, None, None, 3))
+        return self._presented[view]
 
 
 def describe(batch_size: int) -> dict[str, Any]:

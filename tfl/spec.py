@@ -23,6 +23,15 @@ LAST_LAYER = "last"
 Role = Literal["train", "val", "test"]
 ROLES: tuple[Role, ...] = ("train", "val", "test")
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"]
+View = Literal["original", "hflip", "crop1", "crop2", "crop3", "crop4", "crop5"]
+VIEWS: tuple[View, ...] = typing.get_args(View)
+"""The fixed ways to present an image to the backbone; the same geometry for every image, and no chance in it.
+
+`original` is the resized image, and `hflip` its mirror image, left and right exchanged. A crop is cut, in the size of
+the original, from the image resized to 8/7 of that (256 for 224): `crop1` to `crop4` from the corners top left, top
+right, bottom left and bottom right, `crop5` from the centre. (These and their mirror images are the ten crops of
+Krizhevsky et al. 2012, section 4.1.)
+"""
 
 
 class _Spec:
@@ -149,10 +158,11 @@ class CacheSpec(_Spec):
 
     features: FeatureSpec
     dataset: DatasetSpec
-    views: tuple[Literal["original"], ...] = ("original",)
+    views: tuple[View, ...] = ("original",)
 
     def __post_init__(self) -> None:
         self._validate()
+        require_views(self.views)
 
     @property
     def is_resolved(self) -> bool:
@@ -182,6 +192,20 @@ class Settings:
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.shard_rows < 1:
             raise SpecError(f"batch_size and shard_rows are at least 1, got {self.batch_size} and {self.shard_rows}")
+
+
+def require_views(views: tuple[View, ...]) -> None:
+    """Refuse views that no cache can have.
+
+    Raises:
+      SpecError: one is unknown or stands twice, or the first is not `original`.
+    """
+    _check_type("CacheSpec", "views", views, tuple[View, ...])
+    right = tuple(dict.fromkeys(("original", *views)))
+    if views != right:
+        raise SpecError(
+            f"views begin with original, and none stands twice; got {_shown(views)}; try --views {_shown(right)}"
+        )
 
 
 def differences(on_disk: CacheSpec, requested: CacheSpec) -> list[str]:
