@@ -3,6 +3,8 @@
 import os
 import traceback
 
+import h5py
+
 from tfl.hdf5 import open_plain
 
 FAILED = 3  # exit code of a process that ended with an exception
@@ -24,6 +26,14 @@ def forked(work):
 
 
 def arrays(path):
-    """The bytes of every array of a cache file, by `<role>/<name>`."""
+    """The bytes of every array of a cache file, by `<role>/<name>` and `<role>/views/<view>`."""
     with open_plain(path) as file:
-        return {f"{role}/{name}": file[role][name][:].tobytes() for role in file for name in file[role]}
+        return {name: array[:].tobytes() for role in file for name, array in _arrays_of(file[role], role)}
+
+
+def _arrays_of(group, path):
+    for name in group:
+        if isinstance(group[name], h5py.Group):
+            yield from _arrays_of(group[name], f"{path}/{name}")
+        else:
+            yield f"{path}/{name}", group[name]

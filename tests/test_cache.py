@@ -91,8 +91,112 @@ def test_plain_h5py_reads_it(path):
         assert file["train/features"].shape == (10, 3)
         assert file["train/labels"].dtype == np.int64
         assert file["test/ids"][2] == b"test_2"
-        assert all(file[f"{role}/{name}"].fletcher32 for role in NUM_ROWS for name in Rows._fields)
+        assert all(file[f"{role}/{name}"].fletcher32 for role in NUM_ROWS for name in ("features", "labels", "ids"))
     assert path.read_bytes()[8] == 3  # the superblock version that libver="v110" writes
+
+
+VIEWS_SPEC = replace(SPEC, views=("original", "hflip", "crop1"))
+
+
+@pytest.fixture
+def path_of_views(tmp_path):
+    """Like `path`, and the features of a view are 100 or 200 more than those of the original."""
+    partial = PartialCache(tmp_path / VIEWS_SPEC.file_name, VIEWS_SPEC, NUM_ROWS, MAKING)
+    with partial.held():
+        for shard in partial.missing():
+            plain = rows(*shard)
+            views = {"hflip": plain.features + 100, "crop1": plain.features + 200}
+            partial.write(shard, plain._replace(views=views), Cost(0.5, 9))
+        return finish(partial)
+
+
+def test_views_are_read(path_of_views):
+    cache = open_cache(path_of_views, expected=VIEWS_SPEC)
+    assert cache.views == ("original", "hflip", "crop1")
+    expected = rows("train", 0, 10).features
+    picked = np.array([2, 7])
+    for view, more in (("original", 0), ("hflip", 100), ("crop1", 200)):
+        np.testing.assert_array_equal(cache.read_view("train", view), expected + more)
+        np.testing.assert_array_equal(cache.read_rows("train", picked, view=view), expected[picked] + more)
+    np.testing.assert_array_equal(cache.read("train").features, expected)
+    assert verify(path_of_views) == []
+    with h5py.File(path_of_views) as file:
+        assert sorted(file["train"]) == ["features", "ids", "labels", "views"]
+        assert file["test/views/crop1"].shape == (3, 3)
+        assert file["test/views/crop1"].fletcher32
+
+
+def test_a_file_without_further_views_has_no_group_of_them(path):
+    with h5py.File(path) as file:
+        assert sorted(file["train"]) == ["features", "ids", "labels"]
+
+
+@pytest.mark.parametrize("rng", [None, 0])
+def test_blocks_of_every_view_come_in_the_same_order(path_of_views, rng):
+    cache = open_cache(path_of_views)
+    original, crop = (
+        list(cache.blocks("train", 3, None if rng is None else np.random.default_rng(rng), view=view))
+        for view in ("original", "crop1")
+    )
+    assert len(original) == 4
+    for (features, labels), (of_crop, labels_of_crop) in zip(original, crop, strict=True):
+        np.testing.assert_array_equal(features + 200, of_crop)
+        np.testing.assert_array_equal(labels, labels_of_crop)
+
+
+def test_a_view_that_is_not_there_is_named(path, path_of_views):
+    message = (
+        "has no view crop5; it has original, hflip, crop1. .*`tfl precompute ... --views original hflip crop1 crop5`"
+    )
+    cache = open_cache(path_of_views)
+    for read in (
+        lambda: cache.read_view("train", "crop5"),
+        lambda: cache.read_rows("train", np.array([0]), view="crop5"),
+        lambda: next(cache.blocks("train", 3, view="crop5")),
+    ):
+        with pytest.raises(CacheError, match=message):
+            read()
+    with pytest.raises(
+        CacheError, match="has no view hflip; it has original. A view added later costs that view alone"
+    ):
+        open_cache(path).read_view("test", "hflip")
+    with pytest.raises(CacheError, match="views: original hflip crop1 on disk, original requested"):
+        open_cache(path_of_views, expected=SPEC)
+
+
+def test_flipped_bits_of_a_view_are_found(path_of_views, monkeypatch):
+    monkeypatch.setattr(trust, "is_known", lambda path: True)
+    offset, size = chunk_of(path_of_views, "train/views/hflip")
+    for byte in range(0, size, 7):
+        flip(path_of_views, offset + byte)
+        (problem,) = verification.problems(path_of_views)
+        assert problem.startswith("train/views/hflip rows 0 to 9 are damaged")
+        with pytest.raises(CacheError, match="is damaged in train"):
+            open_cache(path_of_views).read_view("train", "hflip")
+        flip(path_of_views, offset + byte)
+    with path_of_views.open("r+b") as raw:
+        raw.seek(offset)
+        raw.write(bytes(size))
+    assert verification.problems(path_of_views) == [
+        "train/views/hflip rows 0 to 9 are not those that were written (another sha256)"
+    ]
+
+
+def test_room_is_needed_for_every_view(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=0))
+    needed = []
+    for spec in (SPEC, VIEWS_SPEC):
+        with pytest.raises(CacheError, match="bytes free, and .* are needed") as error:
+            PartialCache(tmp_path / "c.h5", spec, NUM_ROWS, MAKING).require_room(1000)
+        needed.append(int(str(error.value).split("and ")[1].split(" are")[0].replace(",", "")))
+    assert needed[1] - needed[0] == 2 * 13 * 2 * 1000 * 4  # shards and file; rows; views; features
+
+
+def test_time_left_counts_every_view(tmp_path):
+    partial = PartialCache(tmp_path / "c.h5", VIEWS_SPEC, NUM_ROWS, MAKING)
+    with partial.held():
+        partial.write(Shard("train", 0, 4), rows("train", 0, 4), Cost(2.0, 12))
+        assert inspect(tmp_path / "c.h5")["seconds_left"] == 4.5
 
 
 def test_nothing_unfinished_is_left(path):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -19,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfl import hdf5, head, trust
-from tfl.cache import open_cache, verification
+from tfl.cache import Cost, PartialCache, open_cache, verification
 from tfl.errors import BackboneError, CacheError, RunError
 from tfl.recipes import Reference
 
@@ -158,6 +159,54 @@ def test_what_the_format_does_not_allow_is_refused(path, kind):
     problems = verification.problems(path)
     assert time.monotonic() - started < 5
     assert any(re.search(message, problem) for problem in problems), problems
+
+
+VIEW = "test/views/hflip"
+HOSTILE_VIEWS = {
+    "external link": (lambda f: replaced(f, VIEW, external_link), "a link hflip, which leads out"),
+    "soft link for the group": (
+        lambda f: replaced(f, "test/views", lambda f, n: f.__setitem__(n, h5py.SoftLink("/train/views"))),
+        "a link views, which leads out",
+    ),
+    "array for the group": (lambda f: array(f, "test/views"), "/test/views is not a group"),
+    "ring": (lambda f: replaced(f, VIEW, lambda f, n: f.__setitem__(n, f["test"])), "is not a dataset"),
+    "view missing": (lambda f: f.__delitem__(VIEW), "/test/views holds crop1; expected hflip, crop1"),
+    "group missing": (lambda f: f.__delitem__("test/views"), "/test holds features, ids, labels; expected"),
+    "more than the spec has": (lambda f: f["test/views"].create_group("crop2"), "holds crop1, crop2, hflip; expected"),
+    "terabytes that are not there": (lambda f: huge(f, VIEW), "takes 0 bytes; expected all of its"),
+    "decompression bomb": (lambda f: array(f, VIEW, compression="gzip"), "fletcher32 and nothing else"),
+    "virtual dataset": (lambda f: virtual(f, VIEW), "not stored in this file in chunks with fletcher32"),
+    "float64": (lambda f: array(f, VIEW, dtype="<f8"), "test/views/hflip is not float32"),
+    "fewer rows": (lambda f: array(f, VIEW, data=np.zeros((39, 6), np.float32)), "hflip has another shape than"),
+    "other width": (lambda f: array(f, VIEW, data=np.zeros((40, 7), np.float32)), "hflip has another shape than"),
+    "NaN": (lambda f: f[VIEW].__setitem__((3, 3), np.nan), "test/views/hflip rows 0 to 39: a value is not a finite"),
+    "other values": (lambda f: f[VIEW].__setitem__((3, 3), 7), "test/views/hflip rows .* are not those that were"),
+    "digest missing": (text("digests", "{}"), "digests is {}; expected texts for .*train/views/hflip"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE_VIEWS)
+def test_views_that_the_format_does_not_allow_are_refused(tmp_path, kind):
+    spec = replace(golden.SPEC, views=("original", "hflip", "crop1"))
+    partial = PartialCache(tmp_path / "views.h5", spec, golden.NUM_ROWS, {"engine": "none", "shard_rows": 200})
+    with partial.held():
+        for shard in partial.missing():
+            rows = golden.rows(*shard)
+            views = {"hflip": -rows.features, "crop1": rows.features}
+            partial.write(shard, rows._replace(views=views), Cost(1, 1))
+        path = partial.finish(golden.CLASS_NAMES, {"typed": golden.TYPED})
+    assert verification.problems(path) == []
+    change, message = HOSTILE_VIEWS[kind]
+    with h5py.File(path, "r+", libver=("v110", "v110")) as file:
+        change(file)
+    problems = verification.problems(path)
+    assert any(re.search(message, problem) for problem in problems), problems
+
+
+def test_views_that_the_spec_does_not_have_are_refused(path):
+    with h5py.File(path, "r+", libver=("v110", "v110")) as file:
+        file["test"].create_group("views")
+    assert "/test holds features, ids, labels, views; expected features, labels, ids" in verification.problems(path)[0]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,20 +13,35 @@ import numpy as np
 
 from tfl import trust
 from tfl.cache.blocks import gather, pieces_of_blocks
-from tfl.cache.schema import Header, read_header, require_signature
+from tfl.cache.schema import Header, array_of, read_header, require_signature
 from tfl.errors import CacheError
 from tfl.hdf5 import open_plain
-from tfl.spec import CacheSpec, Role, differences
+from tfl.spec import VIEWS, CacheSpec, Role, View, differences
 
 logger = logging.getLogger(__name__)
 
 
 class Rows(NamedTuple):
-    """What is stored of some images: `features` (n, d), `labels` (n,) int64, `ids` (n,) bytes."""
+    """What is stored of some images: `features` (n, d), `labels` (n,) int64, `ids` (n,) bytes.
+
+    `views` are the features (n, d) of the further views, on their way to a file; `Cache.read_view` reads them from one.
+    """
 
     features: np.ndarray
     labels: np.ndarray
     ids: np.ndarray
+    views: Mapping[View, np.ndarray] = {}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> "Rows":
+        """The rows whose `arrays` these are."""
+        views = {view: arrays[array_of(view)] for view in VIEWS[1:] if array_of(view) in arrays}
+        return cls(arrays["features"], arrays["labels"], arrays["ids"], views)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Every array, by its name in a role of a file."""
+        own = {"features": self.features, "labels": self.labels, "ids": self.ids}
+        return own | {array_of(view): features for view, features in self.views.items()}
 
 
 @dataclass(frozen=True)
@@ -40,8 +55,13 @@ class Cache(Header):
         """How many classes there are."""
         return len(self.class_names)
 
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The views that features are there of; the first is `original`."""
+        return self.spec.views
+
     def read(self, role: Role) -> Rows:
-        """All rows of a role, checksums verified by HDF5.
+        """All rows of a role, of the view `original`, checksums verified by HDF5.
 
         Raises:
           CacheError: the role is not in the file, or its bytes are not what was written.
@@ -49,13 +69,27 @@ class Cache(Header):
         with self._opened(role) as group:
             return Rows(group["features"][:], self._checked(group["labels"][:]), group["ids"][:])
 
-    def read_rows(self, role: Role, rows: np.ndarray) -> np.ndarray:
-        """Features of some rows, given in increasing order, `(len(rows), d)`."""
-        with self._opened(role) as group:
+    def read_view(self, role: Role, view: View) -> np.ndarray:
+        """The features `(n, d)` of a view of all images of a role.
+
+        Raises:
+          CacheError: as in `read`, or the view is not in the file.
+        """
+        with self._opened(role, view) as group:
+            return np.asarray(group[array_of(view)][:])
+
+    def read_rows(self, role: Role, rows: np.ndarray, view: View = "original") -> np.ndarray:
+        """Features of some rows, given in increasing order, `(len(rows), d)`.
+
+        Raises:
+          CacheError: as in `read_view`.
+        """
+        with self._opened(role, view) as group:
+            features = group[array_of(view)]
             first, last = int(rows[0]), int(rows[-1])
             if last - first < 4 * len(rows):  # HDF5 is slow at picking rows: a dense range is read whole
-                return np.asarray(group["features"][first : last + 1][rows - first])
-            return np.asarray(group["features"][rows])
+                return np.asarray(features[first : last + 1][rows - first])
+            return np.asarray(features[rows])
 
     def read_ids(self, role: Role) -> np.ndarray:
         """The ids of a role, `(n,)` bytes."""
@@ -68,7 +102,7 @@ class Cache(Header):
             return self._checked(group["labels"][:])
 
     def blocks(
-        self, role: Role, num_rows: int, rng: np.random.Generator | None = None
+        self, role: Role, num_rows: int, rng: np.random.Generator | None = None, view: View = "original"
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """All rows of a role, block by block: features `(m, d)` and labels `(m,)`, m = `num_rows` but in the last.
 
@@ -76,14 +110,16 @@ class Cache(Header):
 
         Args:
           rng: without it rows come in stored order. With it the file's chunks (1 MiB of features each) come in random
-            order, so that a block has rows from all over the file; inside a block rows stand in stored order.
+            order, so that a block has rows from all over the file; inside a block rows stand in stored order. From
+            the same state of `rng` every view comes in the same order.
 
         Raises:
-          CacheError: as in `read`.
+          CacheError: as in `read_view`.
         """
-        with self._opened(role) as group:
-            features, labels = group["features"], group["labels"]
-            for pieces in pieces_of_blocks(len(labels), features.chunks[0], num_rows, rng):
+        with self._opened(role, view) as group:
+            features, labels = group[array_of(view)], group["labels"]
+            chunk_rows = group[array_of("original")].chunks[0]  # a view's own may be others
+            for pieces in pieces_of_blocks(len(labels), chunk_rows, num_rows, rng):
                 yield gather(features, pieces), self._checked(gather(labels, pieces))
 
     def _checked(self, labels: np.ndarray) -> np.ndarray:
@@ -92,11 +128,16 @@ class Cache(Header):
         return labels
 
     @contextlib.contextmanager
-    def _opened(self, role: Role) -> Iterator[h5py.Group]:
+    def _opened(self, role: Role, view: View = "original") -> Iterator[h5py.Group]:
         if role not in self.num_rows:
             raise CacheError(
                 f"{self.path} has no {role} rows; it has {', '.join(self.num_rows)}. "
                 f"Precompute again with --{role}-split"
+            )
+        if view not in self.views:
+            raise CacheError(
+                f"{self.path} has no view {view}; it has {', '.join(self.views)}. A view added later costs that view "
+                f"alone: `tfl precompute ... --views {' '.join([*self.views, view])}`"
             )
         try:
             with open_plain(self.path) as file:

@@ -71,6 +71,7 @@ def _inspect_partial(partial: PartialCache) -> dict[str, Any]:
     missing = partial.missing()
     left = {role: sum(shard.num_rows for shard in missing if shard.role == role) for role in partial.num_rows}
     seconds, computed = totals["seconds"], totals["images_computed"]
+    images_left = sum(left.values()) * len(partial.spec.views)
     return {
         "path": str(partial.folder),
         "bytes": sum(_size_of(file) for file in partial.folder.iterdir()),
@@ -80,7 +81,7 @@ def _inspect_partial(partial: PartialCache) -> dict[str, Any]:
         "rows": {role: {"finished": n - left[role], "total": n} for role, n in partial.num_rows.items()},
         "seconds": round(seconds, 1),
         "images_computed": computed,
-        "seconds_left": round(sum(left.values()) * seconds / computed, 1) if computed else None,
+        "seconds_left": round(images_left * seconds / computed, 1) if computed else None,
         "skipped": totals["skipped"],
         "held_by": holder_of(partial.folder),
         "made_with": partial.making,

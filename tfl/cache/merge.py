@@ -17,7 +17,7 @@ import numpy as np
 
 from tfl import trust
 from tfl.cache.ids import UniqueIds
-from tfl.cache.schema import ARRAYS, CHUNK_BYTES, FORMAT, HDF5_VERSION
+from tfl.cache.schema import CHUNK_BYTES, FORMAT, HDF5_VERSION
 from tfl.cache.shards import UNFINISHED, Summary, raise_if_full, read_shard, read_summary, sync_folder, totals_of
 from tfl.errors import CacheError
 from tfl.spec import DIGEST_PREFIX, CacheSpec, Role
@@ -172,19 +172,20 @@ def _write_role(
     if not count:
         raise CacheError(f"all images of the {role} rows were left out: {summaries[0].skipped[0].reason}")
     id_dtype = h5py.string_dtype("utf-8", max(summary.id_bytes for summary in summaries if summary.num_rows))
-    digests = {name: hashlib.sha256() for name in ARRAYS}
+    digests: dict[str, Any] = {}
     start = 0
     for path in shards:
         let_through()
         rows = read_shard(path)
         rows = rows._replace(ids=rows.ids.astype(id_dtype))
-        if start == 0 and "features" not in group:
-            for name in ARRAYS:
-                _create(group, name, count, getattr(rows, name))
+        if not digests:
+            for name, array in rows.arrays().items():
+                _create(group, name, count, array)
+                digests[name] = hashlib.sha256()
         if (repeated := ids.add(rows.ids)) is not None:
             raise CacheError(f"the id {repeated!r} stands in two rows; ids are unique over all roles")
-        for name in ARRAYS:
-            array = np.ascontiguousarray(getattr(rows, name))
+        for name, values in rows.arrays().items():
+            array = np.ascontiguousarray(values)
             group[name][start : start + len(array)] = array
             digests[name].update(array.view(np.uint8).data)
         start += len(rows.ids)

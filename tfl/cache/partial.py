@@ -167,7 +167,7 @@ class PartialCache:
           CacheError: how many bytes are needed, where, and how many there are.
         """
         value_bytes = {"float32": 4, "float16": 2}[self.spec.features.feature_dtype]
-        row_bytes = num_features * value_bytes + 8 + ID_BYTES
+        row_bytes = len(self.spec.views) * num_features * value_bytes + 8 + ID_BYTES
         shards = row_bytes * sum(shard.num_rows for shard in self.missing())
         final = row_bytes * sum(self.num_rows.values()) + SPARE_BYTES
         place = next(folder for folder in self.folder.resolve().parents if folder.exists())

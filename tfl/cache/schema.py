@@ -15,7 +15,7 @@ import h5py
 
 from tfl.errors import CacheError
 from tfl.hdf5 import SIGNATURE
-from tfl.spec import CacheSpec, FeatureSpec, Role
+from tfl.spec import CacheSpec, FeatureSpec, Role, View
 
 FORMAT = 1
 # With HDF5's oldest file format, flipped metadata bytes were read back silently wrong; with v110 never.
@@ -28,6 +28,7 @@ MAX_ID_BYTES = 1 << 12
 MAX_TEXT_BYTES = 1 << 24
 TEXTS = ("spec", "fingerprint", "class_names", "provenance", "digests")
 ARRAYS = ("features", "labels", "ids")
+VIEWS_GROUP = "views"  # of a role; holds the features of the further views
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,16 @@ class Header:
     digests: dict[str, str]
     num_rows: dict[Role, int]
     num_features: int
+
+
+def array_of(view: View) -> str:
+    """The name, in a role, of the array that holds a view's features."""
+    return "features" if view == "original" else f"{VIEWS_GROUP}/{view}"
+
+
+def arrays_of(spec: CacheSpec) -> tuple[str, ...]:
+    """The names of all the arrays of a role."""
+    return (*ARRAYS, *(array_of(view) for view in spec.views[1:]))
 
 
 def require_signature(path: Path) -> None:
@@ -84,7 +95,7 @@ def read_header(file: h5py.File, file_bytes: int) -> Header:
     for image in provenance.get("skipped", []):
         _require_texts(image, ["id", "reason"], "provenance.skipped")
     digests = _json(texts, "digests", dict)
-    _require_texts(digests, [f"{role}/{name}" for role in num_rows for name in ARRAYS], "digests")
+    _require_texts(digests, [f"{role}/{name}" for role in num_rows for name in arrays_of(spec)], "digests")
     class_names = _json(texts, "class_names", list)
     if len(class_names) < 2 or not all(isinstance(name, str) for name in class_names):
         raise CacheError(f"its class_names are {str(class_names)[:80]}; expected two names or more")
@@ -138,9 +149,7 @@ def _check_arrays(file: h5py.File, spec: CacheSpec, file_bytes: int) -> dict[Rol
     stored = 0
     num_rows: dict[Role, int] = {}
     for role in roles:
-        group = file[role]
-        _require_members(group, list(ARRAYS))
-        arrays = {name: group[name] for name in ARRAYS}
+        arrays = _arrays_of_role(file[role], spec)
         stored += sum(_stored_bytes(array) for array in arrays.values())
         _check_kinds(role, arrays, spec.features)
         num_rows[role] = arrays["labels"].shape[0]
@@ -150,6 +159,14 @@ def _check_arrays(file: h5py.File, spec: CacheSpec, file_bytes: int) -> dict[Rol
     if stored > file_bytes:
         raise CacheError(f"its arrays claim {stored:,} bytes, the file has {file_bytes:,}")
     return num_rows
+
+
+def _arrays_of_role(group: h5py.Group, spec: CacheSpec) -> dict[str, Any]:
+    further = spec.views[1:]
+    _require_members(group, [*ARRAYS, VIEWS_GROUP] if further else ARRAYS)
+    if further:
+        _require_members(group[VIEWS_GROUP], further)
+    return {name: group[name] for name in arrays_of(spec)}
 
 
 def _require_members(group: h5py.Group, expected: Sequence[str]) -> None:
@@ -190,8 +207,12 @@ def _stored_bytes(array: Any) -> int:
 def _check_kinds(role: Role, arrays: dict[str, h5py.Dataset], spec: FeatureSpec) -> None:
     kinds = {name: array.id.get_type() for name, array in arrays.items()}
     expected = {"float32": h5py.h5t.IEEE_F32LE, "float16": h5py.h5t.IEEE_F16LE}[spec.feature_dtype]
-    if kinds["features"] != expected or len(arrays["features"].shape) != 2:
-        raise CacheError(f"{role}/features is not {spec.feature_dtype} (n, d)")
+    for name in sorted(arrays.keys() - {"labels", "ids"}):
+        if kinds[name] != expected or len(arrays[name].shape) != 2:
+            raise CacheError(f"{role}/{name} is not {spec.feature_dtype} (n, d)")
+        if arrays[name].shape != arrays["features"].shape:
+            shapes = f"{arrays[name].shape}, its features {arrays['features'].shape}"
+            raise CacheError(f"{role}/{name} has another shape than the original's features: {shapes}")
     if kinds["labels"] != h5py.h5t.STD_I64LE:
         raise CacheError(f"{role}/labels is not int64 (n,)")
     if not _is_fixed_text(kinds["ids"]) or kinds["ids"].get_size() > MAX_ID_BYTES:

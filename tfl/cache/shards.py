@@ -27,7 +27,7 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Cost(NamedTuple):
-    """What a shard took: wall seconds, and images that went through the backbone (the others were copied)."""
+    """What a shard took: wall seconds, and images that went through the backbone, each once for every view of it."""
 
     seconds: float
     images_computed: int
@@ -68,7 +68,8 @@ class DamagedShardError(CacheError):
 def write_shard(path: Path, rows: Rows, cost: Cost, skipped: list[BadImage]) -> None:
     """Leave a finished shard: built in memory, written in one piece, flushed to disk, renamed."""
     buffer = io.BytesIO()
-    np.savez(buffer, **rows._asdict())
+    arrays: dict[str, Any] = rows.arrays()
+    np.savez(buffer, **arrays)
     header = {"num_rows": len(rows.ids), "id_bytes": rows.ids.dtype.itemsize, "cost": cost, "skipped": skipped}
     content = json.dumps(header).encode() + b"\n" + buffer.getvalue()
     write_whole(path, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
@@ -99,7 +100,7 @@ def read_shard(path: Path) -> Rows:
         buffer = io.BytesIO(payload)
         summary = _summary(buffer.readline())
         with np.load(io.BytesIO(buffer.read()), allow_pickle=False) as arrays:
-            rows = Rows(*(arrays[name] for name in Rows._fields))
+            rows = Rows.of(arrays)
         if len(rows.ids) != summary.num_rows:
             raise ValueError(f"it holds {len(rows.ids)} rows, {summary.num_rows} was expected")
         return rows

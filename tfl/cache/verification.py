@@ -10,9 +10,9 @@ import numpy as np
 from tfl import trust
 from tfl.cache.file import header_of, open_cache
 from tfl.cache.ids import UniqueIds
-from tfl.cache.schema import ARRAYS, Header, require_signature
+from tfl.cache.schema import Header, arrays_of, require_signature
 from tfl.hdf5 import open_plain
-from tfl.spec import DIGEST_PREFIX, Role
+from tfl.spec import DIGEST_PREFIX
 
 
 def verify(path: Path) -> list[str]:
@@ -45,12 +45,11 @@ def problems(path: Path) -> list[str]:
 def _problems_of_rows(file: h5py.File, header: Header) -> Iterator[str]:
     ids = UniqueIds()
     for role in header.num_rows:
-        for name in ARRAYS:
-            yield from _problems_of_array(file[role][name], role, header, ids)
+        for name in arrays_of(header.spec):
+            yield from _problems_of_array(file[role][name], f"{role}/{name}", header, ids)
 
 
-def _problems_of_array(array: h5py.Dataset, role: Role, header: Header, ids: UniqueIds) -> Iterator[str]:
-    what = f"{role}/{array.name.rsplit('/', 1)[1]}"
+def _problems_of_array(array: h5py.Dataset, what: str, header: Header, ids: UniqueIds) -> Iterator[str]:
     digest, is_whole = hashlib.sha256(), True
     for start, stop in _blocks(array):
         try:
@@ -67,9 +66,10 @@ def _problems_of_array(array: h5py.Dataset, role: Role, header: Header, ids: Uni
 
 
 def _problem_of_values(block: np.ndarray, what: str, header: Header, ids: UniqueIds) -> str:
-    if what.endswith("features"):
+    name = what.partition("/")[2]
+    if name not in ("labels", "ids"):
         return "" if np.isfinite(block).all() else "a value is not a finite number"
-    if what.endswith("labels"):
+    if name == "labels":
         last = len(header.class_names) - 1
         return "" if block.min() >= 0 and block.max() <= last else f"a label is not between 0 and {last}"
     try:
