@@ -1,6 +1,6 @@
 """Kills `precompute` by SIGKILL at chosen and at random moments, and goes on; a program of test_kill.py.
 
-    python kill_lab.py FOLDER steps|merge|random
+    python kill_lab.py FOLDER steps|merge|random|views
 
 Each try is a forked process that runs the real `precompute` on TensorFlow with the tiny backbone (a fork of a process
 in which TensorFlow has been imported and not yet used takes half a second; a new process ten). The product knows
@@ -35,6 +35,7 @@ FOLDER, MODE = Path(sys.argv[1]), sys.argv[2]
 DATASET = DatasetSpec(str(write_npz(FOLDER / "colours.npz", train=45, test=20)))
 FEATURES = FeatureSpec(backbone="tiny", weights="random", image_size=12)
 SHARD_ROWS = 16
+VIEWS = ("original", "hflip") if MODE == "views" else ("original",)
 COMPUTED = FOLDER / "computed"  # one byte for each image that went through the backbone, whoever was killed then
 TOUCHES_THE_DISK = (
     (Path, "replace"),
@@ -81,16 +82,16 @@ def make(name, kill_at, slow):
 
     run_model = engine.Forward.features
 
-    def counted(self, images):
+    def counted(self, images, view):
         time.sleep(slow)
         with COMPUTED.open("ab") as file:
             file.write(b"x" * len(images))
-        return run_model(self, images)
+        return run_model(self, images, view)
 
     engine.Forward.features = counted
     for owner, call in TOUCHES_THE_DISK:
         setattr(owner, call, wrapped(getattr(owner, call)))
-    precompute(FEATURES, DATASET, settings(name))
+    precompute(FEATURES, DATASET, settings(name), views=VIEWS)
 
 
 def was_killed(pid):
@@ -113,15 +114,15 @@ def num_computed():
     return COMPUTED.stat().st_size if COMPUTED.exists() else 0
 
 
-def kill_at_every_step():
-    """One cache, killed at its first step, then going on and killed at its second, and so on until nothing is left."""
+def kill_at_every_step(apart=1):
+    """One cache, killed at its first step, then going on and killed `apart` steps later, until nothing is left."""
     kills, before = 0, num_computed()
-    while was_killed(child("steps", kill_at=kills + 1)):
+    while was_killed(child("steps", kill_at=kills * apart + 1)):
         kills += 1
         assert_whole_or_absent("steps")
     assert_finished("steps")
-    repeated = num_computed() - before - 65
-    assert repeated <= kills * SHARD_ROWS
+    repeated = num_computed() - before - 65 * len(VIEWS)
+    assert repeated <= kills * SHARD_ROWS * len(VIEWS)
     return {"kills": kills, "images_repeated": repeated}
 
 
@@ -172,5 +173,10 @@ def kill_at_random(kills_wanted=30):
 
 assert not was_killed(child("whole"))
 WHOLE = arrays(next((FOLDER / "whole").iterdir()))
-modes = {"steps": kill_at_every_step, "merge": kill_at_every_step_of_the_merge, "random": kill_at_random}
+modes = {
+    "steps": kill_at_every_step,
+    "merge": kill_at_every_step_of_the_merge,
+    "random": kill_at_random,
+    "views": lambda: kill_at_every_step(apart=7),
+}
 json.dump(modes[MODE](), sys.stdout)

@@ -41,6 +41,18 @@ def test_precompute_prints_the_path_and_no_chatter(work):
     assert work["made"].stderr == ""
 
 
+def test_a_view_is_added_and_an_odd_one_refused(work):
+    precompute = ["precompute", "--dataset", "colours.npz", *SMALL, "--views"]
+    made = tfl(*precompute, "original", "hflip", cwd=work["folder"])
+    found = json.loads(tfl("inspect", last_line(made), "--json", cwd=work["folder"]).stdout)
+    assert found["spec"]["views"] == ["original", "hflip"]
+    assert found["provenance"]["images_computed"] == 160
+    assert f"rows that {work['cache']} holds are copied" in made.stderr
+    refused = tfl(*precompute, "hflip", cwd=work["folder"])
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "try --views original hflip" in refused.stderr
+
+
 def test_train_prints_a_table_and_the_run(work):
     lines = work["trained"].stdout.splitlines()
     assert lines[0].split() == ["epoch", "loss", "accuracy", "seconds"]

@@ -1,15 +1,18 @@
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import h5py
+import keras
 import numpy as np
 import pytest
+import tiny
 from conftest import write_npz
 from lab import arrays
 
 from tfl import backbone, datasets, engine, trust
-from tfl.cache import open_cache
-from tfl.errors import BackboneError, CacheError, DatasetError
+from tfl.cache import Cache, open_cache
+from tfl.errors import BackboneError, CacheError, DatasetError, SpecError
 from tfl.precompute import precompute
 from tfl.spec import DatasetSpec
 
@@ -63,11 +66,11 @@ def test_a_killed_run_goes_on_to_the_same_bytes(features, dataset, settings, mon
     run_model = engine.Forward.features
     calls = []
 
-    def kill_after(self, images):
+    def kill_after(self, images, view):
         calls.append(len(images))
         if len(calls) > batches:
             raise Killed
-        return run_model(self, images)
+        return run_model(self, images, view)
 
     monkeypatch.setattr(engine.Forward, "features", kill_after)
     with pytest.raises(Killed):
@@ -75,7 +78,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(features, dataset, settings, mon
     assert not list(settings.cache_dir.glob("*.h5"))
     finished = len(list(settings.cache_dir.glob("*.partial/*.shard")))
     calls.clear()
-    monkeypatch.setattr(engine.Forward, "features", lambda self, images: calls.append(1) or run_model(self, images))
+    monkeypatch.setattr(engine.Forward, "features", lambda *a: calls.append(1) or run_model(*a))
     again = precompute(features, dataset, settings)
     assert len(calls) == 14 - (0, 0, 2, 4, 13)[(0, 1, 2, 5, 13).index(batches)]  # nothing finished is run again
     assert_same(again, whole)
@@ -114,6 +117,177 @@ def test_rows_of_another_cache_are_copied_by_id(features, dataset, settings, cap
         np.testing.assert_allclose(ours.features, expected.features, rtol=1e-4, atol=1e-6)
         np.testing.assert_array_equal(ours.ids, expected.ids)
         np.testing.assert_array_equal(ours.labels, expected.labels)
+
+
+VIEWS = ("original", "hflip", "crop4")
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """How many images went through the backbone, by view."""
+    run_model, counts = engine.Forward.features, Counter()
+
+    def counted(self, images, view):
+        counts[view] += len(images)
+        return run_model(self, images, view)
+
+    monkeypatch.setattr(engine.Forward, "features", counted)
+    return counts
+
+
+def assert_views_are_the_models(cache, features, dataset):
+    built, source = backbone.build(features), datasets.open_dataset(dataset)
+    for role in ("train", "test"):
+        images = np.stack([example.image for example in source.examples(role, 0, source.num_rows[role])])
+        for view in cache.views:
+            expected = built.network.predict(built.presented(view).predict(images, verbose=0), verbose=0)
+            np.testing.assert_allclose(cache.read_view(role, view), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_every_view_of_every_image(features, dataset, settings, computed):
+    seen = []
+    path = precompute(features, dataset, settings, lambda progress: seen.append(replace(progress)), VIEWS)
+    cache = open_cache(path)
+    assert cache.views == VIEWS
+    assert_views_are_the_models(cache, features, dataset)
+    assert computed == dict.fromkeys(VIEWS, 110)
+    assert (seen[-1].finished, seen[-1].total, seen[-1].computed) == (330, 330, 330)
+    assert cache.provenance["images_computed"] == 330
+    assert precompute(features, dataset, settings, views=("original", "crop4", "hflip")) == path  # in any order
+
+
+def test_a_view_added_later_costs_that_view_alone(features, dataset, settings, computed, caplog):
+    caplog.set_level("INFO")
+    plain = open_cache(precompute(features, dataset, settings))
+    computed.clear()
+    cache = open_cache(precompute(features, dataset, settings, views=("original", "hflip")))
+    assert computed == {"hflip": 110}
+    assert "views: original on disk, original hflip requested" in caplog.text
+    for role in ("train", "test"):
+        np.testing.assert_array_equal(cache.read(role).features, plain.read(role).features)
+    assert_views_are_the_models(cache, features, dataset)
+
+
+def test_each_view_comes_from_a_cache_that_has_it(features, dataset, settings, computed):
+    fewer = replace(dataset, train_split="train[:30]", test_split="")
+    precompute(features, dataset, settings)
+    precompute(features, fewer, settings, views=("original", "hflip"))
+    computed.clear()
+    seen = []
+    path = precompute(features, dataset, settings, lambda progress: seen.append(progress.finished), VIEWS)
+    assert computed == {"hflip": 80, "crop4": 110}
+    assert seen[-1] == 330
+    assert_views_are_the_models(open_cache(path), features, dataset)
+
+
+def test_a_cache_of_more_views_gives_its_rows_and_does_not_serve_silently(features, dataset, settings, computed):
+    richer = precompute(features, dataset, settings, views=VIEWS)
+    computed.clear()
+    path = precompute(features, dataset, settings)
+    assert path != richer
+    assert not computed
+    assert open_cache(path).views == ("original",)
+    assert_same(path, precompute(features, dataset, replace(settings, cache_dir=settings.cache_dir / "alone")))
+
+
+@pytest.mark.parametrize("batches", [1, 5, 20])
+def test_a_killed_run_of_views_goes_on_to_the_same_bytes(features, dataset, settings, monkeypatch, batches):
+    whole = precompute(features, dataset, replace(settings, cache_dir=settings.cache_dir / "whole"), views=VIEWS)
+    run_model, calls = engine.Forward.features, []
+
+    def kill_after(self, images, view):
+        calls.append(view)
+        if len(calls) > batches:
+            raise Killed
+        return run_model(self, images, view)
+
+    monkeypatch.setattr(engine.Forward, "features", kill_after)
+    with pytest.raises(Killed):
+        precompute(features, dataset, settings, views=VIEWS)
+    monkeypatch.undo()
+    monkeypatch.setattr(keras.applications, "Tiny", tiny.Tiny, raising=False)
+    assert_same(precompute(features, dataset, settings, views=VIEWS), whole)
+
+
+def test_views_of_a_folder_with_a_bad_image(features, folder, settings):
+    damage_inside(folder / "train" / "dog" / "3.png")
+    seen = []
+    path = precompute(
+        features,
+        DatasetSpec(str(folder)),
+        replace(settings, on_bad_image="skip"),
+        lambda progress: seen.append((progress.finished, progress.total)),
+        ("original", "hflip"),
+    )
+    assert open_cache(path).read_view("train", "hflip").shape == (11, 5)
+    assert seen[-1] == (36, 36)
+
+
+def test_odd_views_cost_no_download(features, settings, monkeypatch):
+    monkeypatch.setattr(datasets, "open_dataset", lambda spec: pytest.fail("opened"))
+    with pytest.raises(SpecError, match="got hflip; try --views original hflip"):
+        precompute(features, DatasetSpec(), settings, views=("hflip",))
+
+
+RICH = {"layers": ("relu1", "last"), "pooling": ("max", "avg")}
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [{}, {"layers": ("relu1",), "pooling": ("max",)}, {"layers": ("last", "relu1"), "pooling": ("avg", "max")}],
+    ids=["last avg", "relu1 max", "all in another order"],
+)
+def test_columns_of_a_richer_cache_are_copied(features, dataset, settings, computed, caplog, wanted):
+    caplog.set_level("INFO")
+    wanted = replace(features, **wanted)
+    precompute(replace(features, **RICH), dataset, settings, views=VIEWS)
+    computed.clear()
+    cache = open_cache(precompute(wanted, dataset, settings, views=VIEWS))
+    assert not computed
+    assert "columns of the rows that " in caplog.text
+    alone = precompute(wanted, dataset, replace(settings, cache_dir=settings.cache_dir / "alone"), views=VIEWS)
+    for role in ("train", "test"):
+        for view in VIEWS:
+            expected = open_cache(alone).read_view(role, view)
+            np.testing.assert_allclose(cache.read_view(role, view), expected, rtol=1e-6, atol=1e-7)
+
+
+def test_columns_that_a_cache_does_not_hold_are_computed(features, dataset, settings, computed):
+    for poorer in ({"pooling": ("max",)}, {"layers": ("relu1",)}, {"image_size": 13, **RICH}):
+        precompute(replace(features, **poorer), dataset, settings)
+    computed.clear()
+    precompute(features, dataset, settings)
+    assert computed == {"original": 110}
+
+
+def test_a_cache_of_the_same_features_comes_before_a_richer_one(features, dataset, settings, computed, monkeypatch):
+    precompute(replace(features, **RICH), dataset, settings)
+    precompute(features, replace(dataset, test_split=""), settings)
+    computed.clear()
+    read_rows, read = Cache.read_rows, set()
+
+    def noted(self, role, rows, view="original"):
+        read.add((role, self.num_features))
+        return read_rows(self, role, rows, view)
+
+    monkeypatch.setattr(Cache, "read_rows", noted)
+    precompute(features, dataset, settings)
+    assert not computed
+    assert read == {("train", 5), ("test", 22)}
+
+
+@pytest.mark.parametrize("claim", [{"layers": ("no_such",)}, {"layers": ("last", "relu1"), "pooling": ("avg", "max")}])
+def test_a_cache_whose_width_is_not_its_specs_gives_nothing(features, dataset, settings, computed, claim):
+    """Of a stranger: other layers in the spec than its rows are of."""
+    cache = open_cache(precompute(features, dataset, settings))
+    spec = replace(cache.spec, features=replace(cache.spec.features, **claim))
+    with h5py.File(cache.path, "r+", libver=("v110", "v110")) as file:
+        file.attrs["spec"], file.attrs["fingerprint"] = np.bytes_(spec.to_json()), np.bytes_(spec.fingerprint)
+    cache.path.rename(cache.path.with_name("colours-tiny-12-claim.h5"))
+    assert open_cache(cache.path.with_name("colours-tiny-12-claim.h5")).spec == spec
+    computed.clear()
+    precompute(features, dataset, settings)
+    assert computed == {"original": 110}
 
 
 def test_rows_of_other_images_under_the_same_ids_are_not_copied(features, dataset, settings, tmp_path):
@@ -168,8 +342,8 @@ def test_the_nearest_relative_is_named(features, dataset, settings, caplog):
 def test_float16_that_overflows_names_the_image(features, dataset, settings, monkeypatch):
     run_model = engine.Forward.features
 
-    def huge(self, images):
-        out = run_model(self, images).copy()
+    def huge(self, images, view):
+        out = run_model(self, images, view).copy()
         out[3, 1] = 70_000
         return out
 
@@ -179,7 +353,7 @@ def test_float16_that_overflows_names_the_image(features, dataset, settings, mon
 
 
 def test_nan_names_the_image(features, dataset, settings, monkeypatch):
-    monkeypatch.setattr(engine.Forward, "features", lambda self, images: np.full((len(images), 5), np.nan, np.float32))
+    monkeypatch.setattr(engine.Forward, "features", lambda *a: np.full((len(a[1]), 5), np.nan, "f4"))
     with pytest.raises(CacheError, match="image 'train_00000' hold nan"):
         precompute(features, dataset, settings)
 
@@ -264,7 +438,7 @@ def test_a_bad_image_found_late_keeps_what_is_finished(features, folder, setting
         precompute(features, DatasetSpec(str(folder)), settings)
     assert len(list(settings.cache_dir.glob("*.partial/*.shard"))) == 5
     run_model, calls = engine.Forward.features, []
-    monkeypatch.setattr(engine.Forward, "features", lambda self, images: calls.append(1) or run_model(self, images))
+    monkeypatch.setattr(engine.Forward, "features", lambda *a: calls.append(1) or run_model(*a))
     cache = open_cache(precompute(features, DatasetSpec(str(folder)), replace(settings, on_bad_image="skip")))
     assert len(calls) == 4  # one shard of the train rows, three of the test rows
     assert cache.num_rows == {"train": 11, "test": 6}
@@ -360,10 +534,10 @@ def test_many_damaged_shards_are_made_again_in_one_run(features, dataset, settin
 def test_an_image_that_changes_during_the_run_ends_it(features, folder, settings, monkeypatch):
     run_model = engine.Forward.features
 
-    def change(self, images):
+    def change(self, images, view):
         image_replaced(folder)
         (folder / "test" / "dog" / "2.png").write_bytes((folder / "test" / "dog" / "1.png").read_bytes())
-        return run_model(self, images)
+        return run_model(self, images, view)
 
     monkeypatch.setattr(engine.Forward, "features", change)
     with pytest.raises(DatasetError, match="dog/2.png has changed since the command began; give the command again"):

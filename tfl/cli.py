@@ -21,7 +21,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from tfl.errors import CacheError, SpecError, TflError
 from tfl.recipes import Reference
-from tfl.spec import DatasetSpec, FeatureSpec, Settings
+from tfl.spec import DatasetSpec, FeatureSpec, Settings, View
 
 if TYPE_CHECKING:
     from tfl.head import Epoch
@@ -77,13 +77,19 @@ def precompute(
     features: FeatureSpec = FeatureSpec(),  # noqa: B008 -- frozen
     dataset: DatasetSpec = DatasetSpec(),  # noqa: B008
     settings: Settings = Settings(),  # noqa: B008
+    views: tuple[View, ...] = ("original",),
 ) -> None:
-    """Run the frozen backbone once over every image; the cache file's path is the last line."""
+    """Run the frozen backbone once over every image; the cache file's path is the last line.
+
+    Args:
+      views: `original` and, after it, further ways to present every image: mirrored, four corners and the centre. Each
+        costs as much as the original; one added later costs itself alone.
+    """
     _start_keras()
     from tfl.precompute import precompute
 
     with _progress_line() as on_progress:
-        path = precompute(features, dataset, settings, on_progress)
+        path = precompute(features, dataset, settings, on_progress, views)
     print(path)
 
 

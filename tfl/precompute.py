@@ -1,4 +1,4 @@
-"""The one loop over the images: every feature is computed once, and never again.
+"""The one loop over the images: every view of each is computed once, and never again.
 
 Rows are made in shards. A shard is read, run through the backbone in batches of one size, checked, and left on
 the disk; a killed run loses at most the shard it was in, and the same command goes on from there.
@@ -29,7 +29,7 @@ from tfl.cache import (
 )
 from tfl.datasets import BadImage, Dataset, Example
 from tfl.errors import CacheError, DatasetError
-from tfl.spec import CacheSpec, DatasetSpec, FeatureSpec, Settings, differences
+from tfl.spec import VIEWS, CacheSpec, DatasetSpec, FeatureSpec, Settings, View, differences, require_views
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,10 @@ MAX_NAMED = 10  # bad images in one message
 
 @dataclass
 class Progress:
-    """How far a precompute is; handed to the caller's function after each batch."""
+    """How far a precompute is; handed to the caller's function after each batch.
+
+    An image counts as often as there are views.
+    """
 
     total: int
     finished: int = 0
@@ -58,29 +61,37 @@ def precompute(
     dataset: DatasetSpec,
     settings: Settings = Settings(),  # noqa: B008 -- frozen
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    views: tuple[View, ...] = ("original",),
 ) -> Path:
     """Run the frozen backbone once over every image of every role and leave a cache file.
 
     Row i of a role is the i-th image of its split in the dataset's stored order; its label and id are written in
-    the same call. A finished file of the same spec is returned at once; an unfinished one is gone on with; rows of
-    other files of the same features and the same dataset are copied by id.
+    the same call. A finished file of the same spec is returned at once; an unfinished one is gone on with. What
+    other files of the same dataset hold of the same features is copied by id and view: a view added later costs that
+    view alone, and a file of more layers and poolings gives its columns of those that are asked for.
+
+    Args:
+      views: what is computed of every image of every role, see `tfl.spec.VIEWS`; `original` first, the order of the
+        others does not count.
 
     Returns:
       The path of the cache file.
 
     Raises:
+      SpecError: see `require_views`.
       DatasetError: see `open_dataset`; or an image cannot be read and `settings.on_bad_image` is `error`.
       BackboneError, AssetError: see `build`.
       CacheError: a feature is not finite or does not fit its dtype, another process is making this file, or the disk
         has no room; finished shards are kept.
     """
+    require_views(views)
     require_architecture(features.backbone)  # before a dataset is downloaded for a misspelt name
     source = datasets.open_dataset(dataset)
     resolved = datasets.resolve(dataset, source)
     if settings.on_bad_image == "error":
         _refuse([bad for split in resolved.roles.values() for bad in datasets.known_bad(source, split)])
     backbone = build(features)
-    spec = CacheSpec(backbone.spec, resolved)
+    spec = CacheSpec(backbone.spec, resolved, tuple(view for view in VIEWS if view in views))
     path = settings.cache_dir / spec.file_name
     making = {**engine.describe(settings.batch_size), "shard_rows": settings.shard_rows}
     num_rows = {role: datasets.count_rows(source, split) for role, split in resolved.roles.items()}
@@ -94,7 +105,8 @@ def precompute(
         if not path.exists():  # else another process has made it since
             relatives = list_caches(settings.cache_dir, f"*-{spec.features.backbone}-{spec.features.image_size}-*")
             _say_nearest(spec, relatives)
-            job = _Job(source, spec, settings, backbone, partial, Donors(spec, relatives), on_progress)
+            donors = Donors(spec, relatives, backbone.columns)
+            job = _Job(source, spec, settings, backbone, partial, donors, on_progress)
             job.run({**making, "typed": _typed(features, dataset, source)})
     return path
 
@@ -144,7 +156,7 @@ class _Job:
     on_progress: Callable[[Progress], None]
 
     def __post_init__(self) -> None:
-        self.progress = Progress(sum(self.partial.num_rows.values()))
+        self.progress = Progress(sum(self.partial.num_rows.values()) * len(self.spec.views))
 
     @cached_property
     def forward(self) -> engine.Forward:
@@ -176,7 +188,7 @@ class _Job:
 
     def _make_missing(self) -> None:
         missing = self.partial.missing()
-        self.progress.finished = self.progress.total - sum(shard.num_rows for shard in missing)
+        self.progress.finished = self.progress.total - sum(shard.num_rows for shard in missing) * len(self.spec.views)
         seen = UniqueIds()
         for shard in missing:
             started, computed = time.monotonic(), self.progress.computed
@@ -189,10 +201,10 @@ class _Job:
         self.on_progress(self.progress)
 
     def _make(self, images: Iterable[Example | BadImage]) -> tuple[Rows, list[BadImage]]:
-        """Features, labels and ids of a shard's images; only images that no donor holds are computed."""
-        batch: list[Example] = []
+        """Features, labels and ids of a shard's images; only what no donor holds is computed."""
         labels: dict[bytes, int] = {}
-        features: dict[bytes, np.ndarray] = {}
+        waiting: dict[View, list[Example]] = {view: [] for view in self.spec.views}
+        features: dict[View, dict[bytes, np.ndarray]] = {view: {} for view in self.spec.views}
         skipped: list[BadImage] = []
         for image in images:
             if isinstance(image, BadImage):
@@ -200,26 +212,34 @@ class _Job:
                 continue
             id_ = self._checked_id(image, labels)
             labels[id_] = image.label
-            if id_ in self.donors:
-                self.progress.finished += 1
-            else:
-                batch.append(image)
-            if len(batch) == self.settings.batch_size:
-                features |= self._compute(batch)
-                batch = []
-        if batch:
-            features |= self._compute(batch)
-        features |= self.donors.read([id_ for id_ in labels if id_ not in features])
-        matrix = np.zeros((len(labels), self.backbone.num_features), self.spec.features.feature_dtype)  # (n, d)
-        for row, id_ in enumerate(labels):
+            for view, batch in waiting.items():
+                if self.donors.holds(id_, view):
+                    self.progress.finished += 1
+                else:
+                    batch.append(image)
+                if len(batch) == self.settings.batch_size:
+                    features[view] |= self._compute(batch, view)
+                    batch.clear()
+        for view, batch in waiting.items():
+            if batch:
+                features[view] |= self._compute(batch, view)
+            features[view] |= self.donors.read([id_ for id_ in labels if id_ not in features[view]], view)
+        original, *further = (self._matrix(list(labels), features[view]) for view in self.spec.views)
+        numbers, ids = np.asarray(list(labels.values()), np.int64), np.asarray(list(labels), "S")
+        return Rows(original, numbers, ids, dict(zip(self.spec.views[1:], further, strict=True))), skipped
+
+    def _matrix(self, ids: list[bytes], features: dict[bytes, np.ndarray]) -> np.ndarray:
+        """A row of features for each id, `(n, d)`."""
+        matrix = np.zeros((len(ids), self.backbone.num_features), self.spec.features.feature_dtype)
+        for row, id_ in enumerate(ids):
             matrix[row] = features[id_]
-        return Rows(matrix, np.asarray(list(labels.values()), np.int64), np.asarray(list(labels), "S")), skipped
+        return matrix
 
     def _skip(self, image: BadImage) -> BadImage:
         if self.settings.on_bad_image == "error":
             _refuse([image])
         logger.warning("left out: %s", image.reason)
-        self.progress.finished += 1
+        self.progress.finished += len(self.spec.views)
         return image
 
     def _checked_id(self, example: Example, seen: Collection[bytes]) -> bytes:
@@ -237,8 +257,8 @@ class _Job:
             )
         return id_
 
-    def _compute(self, examples: list[Example]) -> dict[bytes, np.ndarray]:
-        features = self.forward.features([example.image for example in examples])  # (n, d) float32
+    def _compute(self, examples: list[Example], view: View) -> dict[bytes, np.ndarray]:
+        features = self.forward.features([example.image for example in examples], view)  # (n, d) float32
         with np.errstate(over="ignore"):
             stored = features.astype(self.spec.features.feature_dtype)
         for example, wide, narrow in zip(examples, features, stored, strict=True):

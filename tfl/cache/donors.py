@@ -1,14 +1,24 @@
-"""Rows that other cache files already hold under the same features of the same dataset, by id."""
+"""Features that other cache files already hold of the same images, by id and view.
 
+A cache whose rows are wider, of more layers or poolings, gives the columns that are wanted of them.
+"""
+
+import itertools
 import logging
+from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from tfl.cache.file import Cache
-from tfl.spec import DIGEST_PREFIX, CacheSpec, Role
+from tfl.errors import BackboneError
+from tfl.spec import DIGEST_PREFIX, CacheSpec, DatasetSpec, FeatureSpec, Role, View
 
 logger = logging.getLogger(__name__)
+
+Columns = dict[tuple[str, str], slice]
+"""Where each pair of a layer and a pooling stands in a row; see `Backbone.columns`."""
 
 
 class _Held(NamedTuple):
@@ -16,44 +26,52 @@ class _Held(NamedTuple):
     role: Role
     ids: np.ndarray  # (n,) sorted
     rows: np.ndarray  # (n,) where each of them stands
+    columns: np.ndarray  # (d,) which of theirs are ours, in our order
 
 
 class Donors:
-    """The caches that a new one may copy rows from instead of computing them.
+    """The caches that a new one may copy features from instead of computing them.
 
     Args:
       spec: of the new cache.
-      caches: of any spec; those that do not serve are passed over.
+      caches: of any spec; those that do not serve are passed over. Those of exactly its features come first.
+      columns_of: the columns of a row of features under a spec that differs from ours in layers and poolings alone.
     """
 
-    def __init__(self, spec: CacheSpec, caches: list[Cache]) -> None:
+    def __init__(self, spec: CacheSpec, caches: list[Cache], columns_of: Callable[[FeatureSpec], Columns]) -> None:
         self._held: list[_Held] = []
-        for cache in caches:
-            if _serves(cache.spec, spec):
-                self._held += [_index(cache, role) for role in cache.num_rows]
-                logger.info("rows that %s holds are copied, not computed again", cache.path)
+        for cache in sorted(caches, key=lambda cache: cache.spec.features != spec.features):
+            if _has_same_images(cache.spec.dataset, spec.dataset):
+                columns = _columns_that_serve(cache, spec.features, columns_of)
+                if columns is not None:
+                    self._held += [_index(cache, role, columns) for role in cache.num_rows]
+                    what = "rows" if cache.spec.features == spec.features else "columns of the rows"
+                    logger.info("%s that %s holds are copied, not computed again", what, cache.path)
 
-    def __contains__(self, id_: bytes) -> bool:
-        return self._find(id_) is not None
+    def holds(self, id_: bytes, view: View) -> bool:
+        """Whether some cache has the features of this view of the image."""
+        return self._find(id_, view) is not None
 
-    def _find(self, id_: bytes) -> tuple[int, int] | None:
-        """Which of the held roles has the id, and in which row."""
+    def _find(self, id_: bytes, view: View) -> tuple[int, int] | None:
+        """Which of the held roles has the id under this view, and in which row."""
         for index, held in enumerate(self._held):
+            if view not in held.cache.views:
+                continue
             if len(id_) <= held.ids.dtype.itemsize:  # numpy would widen all the ids for a longer one
                 place = int(np.searchsorted(held.ids, np.asarray(id_, held.ids.dtype)))
                 if place < len(held.ids) and held.ids[place] == id_:
                     return index, int(held.rows[place])
         return None
 
-    def read(self, ids: list[bytes]) -> dict[bytes, np.ndarray]:
-        """The features `(d,)` of each of these ids.
+    def read(self, ids: list[bytes], view: View) -> dict[bytes, np.ndarray]:
+        """The features `(d,)` of this view of each of these ids.
 
         Raises:
           KeyError: no cache holds one of them.
         """
         wanted: dict[int, list[tuple[int, bytes]]] = {}
         for id_ in ids:
-            if (found := self._find(id_)) is None:
+            if (found := self._find(id_, view)) is None:
                 raise KeyError(id_)
             index, row = found
             wanted.setdefault(index, []).append((row, id_))
@@ -61,20 +79,36 @@ class Donors:
         for index, places in wanted.items():
             places.sort()
             held = self._held[index]
-            block = held.cache.read_rows(held.role, np.asarray([row for row, _ in places]))  # (n, d)
-            features |= {id_: feature for (_, id_), feature in zip(places, block, strict=True)}
+            block = held.cache.read_rows(held.role, np.asarray([row for row, _ in places]), view)
+            ours = block[:, held.columns]  # (n, d)
+            features |= {id_: feature for (_, id_), feature in zip(places, ours, strict=True)}
         return features
 
 
-def _serves(theirs: CacheSpec, ours: CacheSpec) -> bool:
-    """Whether equal ids mean equal images in both, and the features are the same."""
-    same_content = ours.dataset.version == theirs.dataset.version and ours.dataset.version.startswith(DIGEST_PREFIX)
-    name_and_version = (ours.dataset.dataset, ours.dataset.version)
-    same_dataset = same_content or name_and_version == (theirs.dataset.dataset, theirs.dataset.version)
-    return same_dataset and theirs.features.fingerprint == ours.features.fingerprint
+def _has_same_images(theirs: DatasetSpec, ours: DatasetSpec) -> bool:
+    """Whether equal ids mean equal images in both."""
+    same_content = ours.version == theirs.version and ours.version.startswith(DIGEST_PREFIX)
+    return same_content or (ours.dataset, ours.version) == (theirs.dataset, theirs.version)
 
 
-def _index(cache: Cache, role: Role) -> _Held:
+def _columns_that_serve(
+    cache: Cache, ours: FeatureSpec, columns_of: Callable[[FeatureSpec], Columns]
+) -> np.ndarray | None:
+    """Which columns of a cache's rows, one after the other, are a row of ours; None if it does not hold all of them."""
+    theirs = cache.spec.features
+    if replace(theirs, layers=ours.layers, pooling=ours.pooling) != ours:
+        return None
+    try:
+        held = columns_of(theirs)
+    except BackboneError:  # a file from elsewhere may name any layers
+        return None
+    wanted = list(itertools.product(ours.layers, ours.pooling))
+    if not set(wanted) <= held.keys() or cache.num_features != max(columns.stop for columns in held.values()):
+        return None
+    return np.concatenate([np.arange(cache.num_features)[held[pair]] for pair in wanted])
+
+
+def _index(cache: Cache, role: Role, columns: np.ndarray) -> _Held:
     ids = cache.read_ids(role)
     order = np.argsort(ids, kind="stable")
-    return _Held(cache, role, ids[order], order)
+    return _Held(cache, role, ids[order], order, columns)
