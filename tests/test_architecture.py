@@ -37,7 +37,7 @@ HOMES = {
     "h5py": {"cache", "hdf5"},
     "matplotlib": {"report"},
     "subprocess": {"assets", "export", "trust"},
-    "tensorflow": {"engine", "export", "served"},
+    "tensorflow": {"engine", "export", "report", "served"},
     "jax": {"engine"},
     "torch": {"engine"},
     "PIL": {"assets", "datasets"},

@@ -1,15 +1,23 @@
-"""Pictures of a run."""
+"""Pictures of runs, and their curves for TensorBoard."""
 
-from collections.abc import Sequence
+import itertools
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
-from tfl.metrics import Metrics
+from tfl.errors import RunError
+from tfl.metrics import CALIBRATION_EDGES, Metrics
 
 DOTS_PER_INCH = 120
+MARKERS = "osD^vPX*"
+MAX_BARS = 30
+BEST_COLOUR, BAR_COLOUR = "#1f77b4", "#b5cde3"
 
 
 def learning_curves(history: Sequence[Any], title: str, path: Path) -> None:
@@ -48,3 +56,135 @@ def confusion_matrix(metrics: Metrics, class_names: Sequence[str], title: str, p
             axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
     axes.set_title(title)
     figure.savefig(path, dpi=DOTS_PER_INCH)
+
+
+def reliability_diagram(metrics: Metrics, title: str, path: Path) -> None:
+    """Accuracy of the rows in each bin of the largest probability, beside the diagonal of a calibrated head.
+
+    Source: Guo et al. 2017, arXiv:1706.04599, figure 1.
+    """
+    num_rows, _, correct = metrics.calibration_bins.T  # (15,) each
+    lower_edges = np.array([0, *CALIBRATION_EDGES])  # (15,)
+    figure = Figure(figsize=(4.8, 4.8), layout="constrained")
+    axes = figure.subplots()
+    axes.bar(
+        lower_edges,
+        correct / np.maximum(num_rows, 1),
+        width=1 / len(lower_edges),
+        align="edge",
+        color=BAR_COLOUR,
+        edgecolor="white",
+        label=f"n = {metrics.num_rows:,}",
+    )
+    axes.plot([0, 1], [0, 1], color="black", linestyle="--", label="calibrated")
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="largest probability", ylabel="share predicted right", title=title)
+    axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.legend(loc="upper left")
+    figure.savefig(path, dpi=DOTS_PER_INCH)
+
+
+def shots_picture(results: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
+    """Accuracy by training images of each class, one line a recipe, error bars of one standard deviation.
+
+    Args:
+      results: at least one, with `recipe`, `shots` (images of each class, at least 1), and of the accuracy, in 0..1,
+        `mean` and `standard_deviation`.
+    """
+    figure = Figure(figsize=(7, 4.4), layout="constrained")
+    axes = figure.subplots()
+    recipes = list(dict.fromkeys(result["recipe"] for result in results))
+    for place, (recipe, marker) in enumerate(zip(recipes, itertools.cycle(MARKERS))):
+        of_recipe = sorted((r for r in results if r["recipe"] == recipe), key=lambda result: result["shots"])
+        aside = 1.02 ** (place - (len(recipes) - 1) / 2)  # so that bars at the same shots stand side by side
+        axes.errorbar(
+            [aside * result["shots"] for result in of_recipe],
+            [100 * result["mean"] for result in of_recipe],
+            [100 * result["standard_deviation"] for result in of_recipe],
+            marker=marker,
+            markersize=5,
+            linewidth=1.5,
+            capsize=3,
+            label=recipe,
+        )
+    shots = sorted({result["shots"] for result in results})
+    axes.set_xscale("log")
+    axes.set_xticks(shots, [f"{count:,}" for count in shots])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set(xlabel="training images of each class", ylabel="accuracy (%), mean ± standard deviation", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=DOTS_PER_INCH)
+
+
+def trials_picture(trials: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
+    """Validation accuracy of the best trials, at most thirty, as bars, the best one on top and marked.
+
+    The axis begins shortly below the worst bar.
+
+    Args:
+      trials: at least one, with `recipe`, `setting` (words), `val_accuracy` (finite, 0..1) and `seconds`.
+    """
+    best = sorted(trials, key=lambda trial: -trial["val_accuracy"])[:MAX_BARS]
+    accuracies = [100 * trial["val_accuracy"] for trial in best]
+    names = [f"{trial['recipe']}  {trial['setting']}" for trial in best]
+    words = [f"{accuracy:.2f} %, {trial['seconds']:,.1f} s" for accuracy, trial in zip(accuracies, best, strict=True)]
+    figure = Figure(figsize=(5 + 0.075 * max(map(len, names)), 1.2 + 0.25 * len(best)), layout="constrained")
+    axes = figure.subplots()
+    bars = axes.barh(range(len(best)), accuracies, color=[BEST_COLOUR] + [BAR_COLOUR] * (len(best) - 1))
+    texts = axes.bar_label(bars, words, padding=4, fontsize=8)
+    axes.set_yticks(range(len(best)), names, fontsize=8)
+    for text in (texts[0], axes.get_yticklabels()[0]):
+        text.set_fontweight("bold")
+    low, high = _zoomed(accuracies)
+    axes.set(xlim=(low, high), ylim=(len(best) - 0.4, -0.6), xlabel="validation accuracy (%)")
+    axes.set_xticks([tick for tick in axes.get_xticks() if low <= tick <= min(high, 100.01)])
+    axes.set_title(title + (f" (best {len(best)} of {len(trials)})" if len(trials) > len(best) else ""))
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_axisbelow(True)
+    figure.savefig(path, dpi=DOTS_PER_INCH)
+
+
+def _zoomed(accuracies: Sequence[float]) -> tuple[float, float]:
+    """Limits of an axis in %: from below the worst bar, to where the words beside the best one have room."""
+    worst, best = min(accuracies), max(accuracies)
+    low = max(0.0, math.floor(worst - 0.3 * max(best - worst, 1)))
+    return low, best + 0.4 * max(best - low, 1)
+
+
+def write_tensorboard(history: Sequence[Any], metrics: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
+    """Write a run's curves and final metrics into `folder`, made if needed, as one file that TensorBoard reads.
+
+    Tags are the keys of `history`, at the step of their epoch, and `ROLE/accuracy` and `ROLE/loss` at the last epoch.
+    The records are written as they are, without TensorFlow's summary operations, which would claim a GPU's memory.
+
+    Args:
+      history: one mapping an epoch, with `epoch`, `loss`, `accuracy` and perhaps `val_loss`, `val_accuracy`.
+      metrics: of each role, with `accuracy` and `loss`.
+
+    Raises:
+      RunError: TensorFlow is not installed.
+    """
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise RunError(f"TensorBoard's files need TensorFlow ({error}); pip install tensorflow") from error
+    now = time.time()  # seconds since 1970
+    folder.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(folder / f"events.out.tfevents.{int(now)}.tfl")) as writer:
+        writer.write(tf.compat.v1.Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
+        for step, tag, value in _scalars(history, metrics):
+            summary = tf.compat.v1.Summary(value=[tf.compat.v1.Summary.Value(tag=tag, simple_value=value)])
+            writer.write(tf.compat.v1.Event(wall_time=now, step=step, summary=summary).SerializeToString())
+
+
+def _scalars(history: Sequence[Any], metrics: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[int, str, float]]:
+    """Step, tag and value of each point."""
+    for entry in history:
+        for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+            if name in entry:
+                yield entry["epoch"], name, entry[name]
+    last = history[-1]["epoch"] if history else 0
+    for role, of_role in metrics.items():
+        for name in ("accuracy", "loss"):
+            yield last, f"{role}/{name}", of_role[name]
