@@ -13,6 +13,7 @@ ROOMS = (
     "errors",
     "spec",
     "recipes",
+    "words",
     "assets",
     "trust",
     "hdf5",
@@ -24,8 +25,10 @@ ROOMS = (
     "precompute",
     "metrics",
     "head",
+    "scores",
     "report",
     "run",
+    "shots",
     "export",
     "served",
     "fetch",
@@ -42,6 +45,7 @@ HOMES = {
     "torch": {"engine"},
     "PIL": {"assets", "datasets"},
     "tyro": {"spec", "cli"},
+    "scipy": {"head", "metrics"},
 }
 
 

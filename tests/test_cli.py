@@ -69,6 +69,44 @@ def test_evaluate_as_json_and_as_table(work):
     assert "green" in table
 
 
+def test_recipes_have_flags_of_their_own(work):
+    shown = tfl("train", "--recipe", "logistic", "--help", cwd=work["folder"])
+    assert shown.returncode == 0
+    assert "--l2" in shown.stdout
+    assert "--epochs" not in shown.stdout
+    assert "--epochs" in tfl("train", "--help", cwd=work["folder"]).stdout
+
+
+def test_a_recipe_that_chooses_prints_its_trials(work):
+    words = ("--recipe", "ridge", "--l2", "0.1", "1", "--tensorboard")
+    done = tfl("train", work["cache"], *words, cwd=work["folder"])
+    folder = last_line(done)
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["recipe", "setting", "val_accuracy", "val_loss", "seconds"]
+    assert [line.split()[:3] for line in lines[1:3]] == [["ridge", "l2", "0.1"], ["ridge", "l2", "1.0"]]
+    assert any(line.startswith("chosen on validation rows: ridge l2 ") for line in lines)
+    assert any(line.startswith("temperature ") for line in lines)
+    assert f"TensorBoard {folder}/tensorboard" in lines
+    assert list((work["folder"] / folder / "tensorboard").iterdir())
+    listed = tfl("runs", cwd=work["folder"]).stdout
+    assert Path(folder).name in listed
+    assert {entry["recipe"] for entry in json.loads(tfl("runs", "--json", cwd=work["folder"]).stdout)} >= {"ridge"}
+    again = tfl("runs", "--reproduce", folder, cwd=work["folder"])
+    assert f"every number of {folder} again" in again.stdout
+    compared = json.loads(tfl("evaluate", folder, work["run"], "--json", cwd=work["folder"]).stdout)
+    assert 0 <= compared["p_value"] <= 1
+    assert "McNemar" in tfl("evaluate", folder, work["run"], cwd=work["folder"]).stdout
+    assert last_line(tfl("runs", "--remove", last_line(again), cwd=work["folder"]))
+    assert not (work["folder"] / last_line(again)).exists()
+
+
+def test_shots_leave_a_table_and_a_picture(work):
+    done = tfl("train", work["cache"], "--recipe", "ridge", "--shots", "1", "5", "--repeats", "2", cwd=work["folder"])
+    folder = work["folder"] / last_line(done)
+    assert [line.split()[:2] for line in done.stdout.splitlines()[1:3]] == [["ridge", "1"], ["ridge", "5"]]
+    assert sorted(path.name for path in folder.iterdir()) == ["shots.json", "shots.png"]
+
+
 def test_export_then_predict(work):
     done = tfl("export", work["run"], "--out", "model", cwd=work["folder"])
     assert last_line(done) == "model"
@@ -122,6 +160,13 @@ def test_a_cache_of_another_image_size_is_never_reused(work):
         (["precompute", "--dataset", "colours.npz", "--train-split", "train[1"], 2, "a split is NAME"),
         (["precompute", "--interpolation", "area"], 2, "interpolation"),
         (["train"], 2, "required"),
+        (["train", "none.h5", "--recipe", "magic"], 2, "recipe"),
+        (["train", "none.h5", "--recipe", "ridge", "--l2", "-1"], 2, "l2 is positive, got -1"),
+        (["train", "none.h5", "--recipe", "ridge", "--epochs", "3"], 2, "epochs"),
+        (["train", "none.h5", "--classes", "cat"], 2, "two or more different classes are needed, got cat"),
+        (["train", "none.h5", "--shots", "0"], 2, "shots is at least 1, got 0"),
+        (["evaluate", ".", "."], 1, "tfl: . is not a run folder"),
+        (["runs", "--remove", "."], 1, "tfl: . is not a run folder"),
         (["fly"], 2, "fly"),
         (["inspect", "none.h5"], 1, "tfl: there is no cache file none.h5"),
         (["verify", "none.h5"], 1, "tfl: there is no cache file none.h5"),

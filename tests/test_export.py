@@ -8,9 +8,10 @@ import tensorflow as tf
 from PIL import Image
 
 from tfl import datasets, export, head, run, trust
+from tfl.cache import open_cache
 from tfl.errors import DatasetError, ExportError
 from tfl.precompute import precompute
-from tfl.recipes import Reference
+from tfl.recipes import Knn, Mlp, Reference, Selection
 from tfl.spec import DatasetSpec
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
@@ -65,6 +66,23 @@ def test_description_travels_with_the_model(exported, trained):
     assert description["metrics"]["test"] == run.evaluate(trained)
 
 
+@pytest.mark.parametrize("views", [("original", "hflip", "crop1"), ("hflip",)])
+@pytest.mark.parametrize("recipe", [Mlp(hidden=(8,), epochs=2), Knn(neighbours=(5,))])
+def test_views_are_averaged_inside_the_graph(views, recipe, features, dataset, settings, tmp_path):
+    cache_path = precompute(features, dataset, settings, views=("original", "hflip", "crop1"))
+    trained = run.train(cache_path, recipe, Selection(views=views), runs_dir=tmp_path / "runs")
+    parity = export.export(trained, tmp_path / "model")
+    assert parity.error < 1e-3
+    cache = open_cache(cache_path)
+    mean = np.mean([cache.read_view("test", view) for view in views], axis=0)
+    with np.load(dataset.dataset) as arrays:
+        outputs = serve(tmp_path / "model", arrays["test_images"])
+    expected = head.logits_of(run.open_run(trained).load_head(), mean)
+    np.testing.assert_allclose(outputs["logits"], expected, rtol=1e-3, atol=1e-3)
+    description = json.loads((tmp_path / "model" / "assets.extra" / "tfl.json").read_text())
+    assert tuple(description["views"]) == views
+
+
 def test_folder_dataset_of_differing_sizes(features, folder, settings, tmp_path):
     trained = run.train(
         precompute(features, DatasetSpec(dataset=str(folder)), settings), RECIPE, runs_dir=tmp_path / "runs"
@@ -96,14 +114,14 @@ def test_a_wrong_export_is_refused_and_leaves_nothing(trained, tmp_path, monkeyp
     """The trap that the gate is for: BatchNorm served in training mode."""
     save = export._save
 
-    def save_in_training_mode(built, model, folder):
-        network = built.network.layers[-1]
+    def save_in_training_mode(averaged, model, folder):
+        network = averaged.get_layer("tiny").layers[-1]
         network.trainable = True
         call = type(network).call
         monkeypatch.setattr(
             type(network), "call", lambda self, *a, training=None, **k: call(self, *a, training=True, **k)
         )
-        save(built, model, folder)
+        save(averaged, model, folder)
 
     monkeypatch.setattr(export, "_save", save_in_training_mode)
     before = sorted(path.name for path in tmp_path.iterdir())
@@ -113,7 +131,7 @@ def test_a_wrong_export_is_refused_and_leaves_nothing(trained, tmp_path, monkeyp
 
 
 def test_a_model_that_cannot_be_loaded_is_refused(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "_save", lambda built, model, folder: folder.mkdir())
+    monkeypatch.setattr(export, "_save", lambda averaged, model, folder: folder.mkdir())
     with pytest.raises(ExportError, match="a fresh process could not run the exported model"):
         export.export(trained, tmp_path / "model")
     assert not (tmp_path / "model").exists()

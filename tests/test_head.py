@@ -10,6 +10,7 @@ from conftest import WITHOUT_TENSORFLOW
 from tfl import engine, head
 from tfl.cache import Cost, PartialCache, Rows, Shard, open_cache
 from tfl.errors import RunError, SpecError
+from tfl.head import examples, model, sgd
 from tfl.recipes import Reference
 from tfl.spec import CacheSpec, DatasetSpec, FeatureSpec
 
@@ -19,8 +20,8 @@ LABELS = (FEATURES @ RNG.normal(size=(7, 3))).argmax(axis=1)
 TRAIN = head.InMemory(FEATURES, LABELS)
 
 
-def parameters(model):
-    return [np.asarray(weight) for weight in model.get_weights()]
+def parameters(trained):
+    return [np.asarray(weight) for weight in trained.get_weights()]
 
 
 def write_cache(path, features, labels):
@@ -48,13 +49,12 @@ def chunked(tmp_path_factory):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """A third of the rows of `chunked` fill a block."""
-    monkeypatch.setattr(head, "BLOCK_BYTES", 4 * 8192 * 101)
+    monkeypatch.setattr(examples, "BLOCK_BYTES", 4 * 8192 * 101)
 
 
 def keras_fit(recipe, initial, epochs):
     """What Keras' own loop makes of the same initial head and, in each epoch, rows in this order: head and losses."""
-    kernel, bias, *_ = initial
-    theirs = head._dense(kernel, bias)
+    theirs = model.dense([initial])
     theirs.compile(
         keras.optimizers.SGD(recipe.learning_rate, momentum=recipe.momentum),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -78,7 +78,7 @@ def test_reference_is_what_keras_fit_does(batch_size):
     """The same initial head, the same batches (a short last one included): Keras' own SGD ends at the same head."""
     recipe = Reference(epochs=3, batch_size=batch_size, learning_rate=0.05, momentum=0.9, seed=4)
     rng = np.random.default_rng(recipe.seed)
-    initial = head._initial(7, 3, rng)
+    initial = sgd.initial(7, 3, rng)
     orders = (rng.permutation(len(LABELS)) for _ in range(recipe.epochs))
     theirs = keras_fit(recipe, initial, ((FEATURES[order], LABELS[order]) for order in orders))
     assert_same_fit(*head.fit(recipe, TRAIN, 3), *theirs)
@@ -91,7 +91,7 @@ def test_streamed_is_what_keras_fit_does_over_the_blocks(chunked, small_blocks, 
     """Random chunks gathered into blocks of whole batches, and each block's rows permuted: one order of all rows."""
     recipe = Reference(epochs=2, batch_size=batch_size, learning_rate=0.05, momentum=0.9, seed=4)
     rng = np.random.default_rng(recipe.seed)
-    initial = head._initial(8192, 3, rng)
+    initial = sgd.initial(8192, 3, rng)
 
     def one_pass():
         blocks = []
@@ -135,11 +135,11 @@ def test_blocks_are_compiled_once_and_the_short_last_one_once_more(chunked, smal
 def test_streamed_validation_and_metrics_are_those_of_the_whole(chunked, small_blocks):
     rows = chunked.read("train")
     whole, streamed = head.InMemory(rows.features, rows.labels), head.Streamed(chunked, "train")
-    model, expected = head.fit(Reference(epochs=1), whole, 3, val=whole)
+    trained, expected = head.fit(Reference(epochs=1), whole, 3, val=whole)
     _, history = head.fit(Reference(epochs=1), whole, 3, val=streamed)
     assert history[0]["val_accuracy"] == expected[0]["val_accuracy"]
     assert history[0]["val_loss"] == pytest.approx(expected[0]["val_loss"], rel=1e-6)
-    ours, theirs = head.measure(model, streamed), head.measure(model, whole)
+    ours, theirs = head.measure(trained, streamed), head.measure(trained, whole)
     np.testing.assert_array_equal(ours.confusion, theirs.confusion)
     assert ours.loss == pytest.approx(theirs.loss, rel=1e-6)
 
@@ -160,9 +160,9 @@ def test_float16_features_are_trained_on_as_float32(tmp_path):
 
 
 def test_it_learns():
-    model, history = head.fit(Reference(epochs=40, learning_rate=0.1), TRAIN, 3)
+    trained, history = head.fit(Reference(epochs=40, learning_rate=0.1), TRAIN, 3)
     assert history[-1]["accuracy"] > 0.9
-    assert (head.logits_of(model, FEATURES).argmax(axis=1) == LABELS).mean() > 0.9
+    assert (head.logits_of(trained, FEATURES).argmax(axis=1) == LABELS).mean() > 0.9
 
 
 def test_same_seed_same_head():
@@ -182,13 +182,13 @@ def test_same_seed_same_head_streamed(chunked, small_blocks):
 def test_the_matrix_goes_to_the_device_once():
     on_device = head.InMemory.on_device(FEATURES, LABELS)
     (features, _), (again, _) = (next(on_device.blocks()) for _ in range(2))
-    assert features is again is head._to_device(features, LABELS)[0]
+    assert features is again is examples.to_device(features, LABELS)[0]
 
 
 def test_binary_target():
     labels = (LABELS == 0).astype(np.int64)
-    model, _ = head.fit(Reference(epochs=30, learning_rate=0.1), head.InMemory(FEATURES, labels), 2)
-    logits = head.logits_of(model, FEATURES)
+    trained, _ = head.fit(Reference(epochs=30, learning_rate=0.1), head.InMemory(FEATURES, labels), 2)
+    logits = head.logits_of(trained, FEATURES)
     assert logits.shape == (101, 2)
     assert (logits.argmax(axis=1) == labels).mean() > 0.85
 
@@ -208,9 +208,9 @@ def test_divergence_is_an_error_that_names_the_setting():
 
 
 def test_blocks_of_logits_are_the_whole():
-    model, _ = head.fit(Reference(epochs=1), TRAIN, 3)
+    trained, _ = head.fit(Reference(epochs=1), TRAIN, 3)
     np.testing.assert_allclose(
-        head.logits_of(model, FEATURES, 10), head.logits_of(model, FEATURES), rtol=1e-5, atol=1e-6
+        head.logits_of(trained, FEATURES, 10), head.logits_of(trained, FEATURES), rtol=1e-5, atol=1e-6
     )
 
 

@@ -7,8 +7,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tfl.errors import RunError
-from tfl.metrics import measure
-from tfl.report import DOTS_PER_INCH, MAX_BARS, reliability_diagram, shots_picture, trials_picture, write_tensorboard
+from tfl.report import DOTS_PER_INCH, MAX_BARS, shots_picture, trials_picture, write_tensorboard
 
 
 @pytest.fixture
@@ -96,14 +95,6 @@ def test_trials_picture_of_any_accuracies(accuracies, drawn, tmp_path):
         assert_words_stand_inside(drawn[-1])
         assert drawn[-1].axes[0].get_window_extent().width > 200  # pixels
         assert all(0 <= tick <= 100.01 for tick in drawn[-1].axes[0].get_xticks())
-
-
-def test_reliability_diagram(drawn, tmp_path):
-    probabilities = np.array([0.9, 0.91, 0.7, 0.7])
-    logits = np.log(np.stack([probabilities, 1 - probabilities], axis=1))
-    reliability_diagram(measure(logits, np.array([0, 1, 0, 0])), "reliability", tmp_path / "reliability.png")
-    heights = [bar.get_height() for bar in drawn[0].axes[0].patches]
-    assert heights == [0] * 10 + [1, 0, 0, 0.5, 0]
 
 
 HISTORY = [

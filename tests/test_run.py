@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import write_npz
 from PIL import Image
 
 from tfl import engine, run
 from tfl.cache import Cost, PartialCache, Rows, open_cache
 from tfl.errors import CacheError, RunError
 from tfl.precompute import precompute
-from tfl.recipes import Reference
+from tfl.recipes import Knn, Logistic, Mlp, Reference, Ridge, Selection
 from tfl.spec import CacheSpec, DatasetSpec, FeatureSpec
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
@@ -209,3 +210,169 @@ def test_runs_folder_that_is_a_link(cache, runs, tmp_path):
 def test_a_name_is_no_path(cache, runs):
     with pytest.raises(RunError, match="one folder name in .*, got 'a/b'"):
         run.train(cache, name="a/b", runs_dir=runs)
+
+
+# ---- recipes that choose, views, classes
+
+
+@pytest.fixture
+def colours(features, dataset, settings):
+    """A cache without val rows, of two views."""
+    return precompute(features, dataset, settings, views=("original", "hflip"))
+
+
+def test_a_run_that_chose_is_whole(colours, runs):
+    folder = run.train(colours, Logistic(), runs_dir=runs)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "confusion_matrix.png",
+        "head.keras",
+        "metrics.json",
+        "run.json",
+        "trials.json",
+        "trials.png",
+    ]
+    found = run.open_run(folder)
+    trials = json.loads((folder / "trials.json").read_text())
+    assert found.description["chosen"] in trials
+    assert found.description["chosen"]["val_accuracy"] == max(trial["val_accuracy"] for trial in trials)
+    assert found.views == ("original", "hflip")
+    assert found.recipe == Logistic()
+    assert set(found.metrics) == {"val", "test"}
+    assert found.metrics["val"]["num_rows"] == 7, "a tenth of 70"
+    assert run.evaluate(folder) == found.metrics["test"]
+
+
+def test_metrics_are_of_the_mean_of_the_views(colours, runs):
+    folder = run.train(colours, Ridge(), runs_dir=runs)
+    cache = open_cache(colours)
+    features = (cache.read_view("test", "original") + cache.read_view("test", "hflip")) / 2
+    kernel, bias = run.open_run(folder).load_head().get_weights()
+    expected = np.mean((features @ np.asarray(kernel) + np.asarray(bias)).argmax(axis=1) == cache.read_labels("test"))
+    assert run.evaluate(folder)["accuracy"] == pytest.approx(expected)
+    of_one = run.train(colours, Ridge(), Selection(views=("hflip",)), runs_dir=runs)
+    assert run.open_run(of_one).views == ("hflip",)
+    assert not np.array_equal(run.open_run(of_one).load_head().get_weights()[0], kernel)
+
+
+def test_a_view_that_the_cache_lacks(cache, runs):
+    with pytest.raises(CacheError, match="hflip.*--views original hflip"):
+        run.train(cache, Ridge(), Selection(views=("original", "hflip")), runs_dir=runs)
+
+
+def test_the_reference_draws_a_view_and_is_streamed_the_same(colours, runs, monkeypatch):
+    in_memory = run.train(colours, Reference(epochs=10, learning_rate=0.1), runs_dir=runs)
+    monkeypatch.setattr(engine, "available_memory", lambda: 0)
+    streamed = run.train(colours, Reference(epochs=10, learning_rate=0.1), runs_dir=runs)
+    accuracies = [run.open_run(folder).metrics["test"]["accuracy"] for folder in (in_memory, streamed)]
+    assert accuracies[1] == pytest.approx(accuracies[0], abs=0.15)
+    assert min(accuracies) > 0.5
+    with pytest.raises(RunError, match="the recipe ridge needs about .* bytes of memory .* 0 are available"):
+        run.train(colours, Ridge(), runs_dir=runs)
+
+
+@pytest.mark.parametrize("recipe", [Reference(epochs=30, learning_rate=0.1), Logistic()])
+def test_two_of_the_classes(colours, runs, recipe):
+    """The article's worked example has two classes."""
+    selection = Selection(classes=("blue", "red"), class_weight="balanced")
+    folder = run.train(colours, recipe, selection, runs_dir=runs)
+    metrics = run.evaluate(folder)
+    labels = open_cache(colours).read_labels("test")
+    assert metrics["num_rows"] == np.isin(labels, [0, 2]).sum()
+    assert list(metrics["accuracy_per_class"]) == ["blue", "red"]
+    assert metrics["accuracy"] > 0.6
+    assert 0.5 < metrics["roc_auc"] <= 1
+    assert run.open_run(folder).load_head().output_shape == (None, 2)
+    if recipe == Logistic():
+        assert metrics["at_threshold"]["threshold"] == run.open_run(folder).description["decision_threshold"]
+
+
+def test_a_class_that_is_none(cache, runs):
+    with pytest.raises(RunError, match="has no class 'pink'; its classes are red, green, blue"):
+        run.train(cache, Logistic(), Selection(classes=("red", "pink")), runs_dir=runs)
+
+
+def test_rows_of_one_class_only(features, settings, runs, tmp_path):
+    path = write_npz(tmp_path / "one.npz", train=20, test=20)
+    with np.load(path) as arrays:
+        changed = {**arrays, "train_labels": np.zeros(20, np.int64)}
+    np.savez(path, **changed)
+    cache = precompute(features, DatasetSpec(str(path)), settings)
+    with pytest.raises(RunError, match="the train rows of .* are all of red"):
+        run.train(cache, Logistic(), runs_dir=runs)
+
+
+def test_temperature_is_folded_on_request(cache, runs):
+    plain = run.train(cache, Logistic(), runs_dir=runs)
+    folded = run.train(cache, Logistic(), Selection(calibrate=True), runs_dir=runs)
+    before, after = (run.evaluate(folder) for folder in (plain, folded))
+    assert after["accuracy"] == before["accuracy"]
+    temperature = run.open_run(plain).description["temperature"]
+    kernels = [run.open_run(folder).load_head().get_weights()[0] for folder in (plain, folded)]
+    np.testing.assert_allclose(kernels[1] * temperature, kernels[0], rtol=1e-4)
+    for when in ("before", "after"):
+        for name in ("calibration_error", "loss"):
+            assert after["calibration"][when][name] == pytest.approx(before["calibration"][when][name], rel=1e-3)
+    assert after["loss"] == after["calibration"]["after"]["loss"]
+    assert before["loss"] == before["calibration"]["before"]["loss"]
+
+
+def test_the_reference_has_no_rows_to_calibrate_on(colours, runs):
+    with pytest.raises(RunError, match="--calibrate needs validation rows"):
+        run.train(colours, Reference(epochs=1), Selection(calibrate=True), runs_dir=runs)
+    assert list(runs.iterdir()) == []
+
+
+@pytest.mark.parametrize("recipe", [Logistic(), Mlp(hidden=(8,), epochs=2), Reference(epochs=2)])
+def test_a_run_is_reproduced_from_its_own_json(colours, runs, recipe):
+    folder = run.train(colours, recipe, Selection(classes=("red", "blue"), views=("hflip",)), runs_dir=runs)
+    again, differing = run.reproduce(folder)
+    assert differing == []
+    assert again != folder
+    weights = [run.open_run(each).load_head().get_weights() for each in (folder, again)]
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    description = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**description, "settings": {"epochs": 0}}))
+    with pytest.raises(RunError, match="describes no training of this version of tfl"):
+        run.reproduce(folder)
+
+
+def test_runs_are_listed_and_removed(cache, runs):
+    assert run.list_runs(runs) == []
+    first = run.train(cache, Reference(epochs=1), runs_dir=runs)
+    second = run.train(cache, Knn(), name="votes", runs_dir=runs)
+    (runs / "notes").mkdir()
+    listed = run.list_runs(runs)
+    assert [entry["name"] for entry in listed] == [first.name, "votes"]
+    assert listed[0]["accuracy"] == run.open_run(first).metrics["test"]["accuracy"]
+    assert set(listed[1]["chosen"]) == {"neighbours", "temperature"}
+    run.remove_run(second)
+    assert [entry["name"] for entry in run.list_runs(runs)] == [first.name]
+    with pytest.raises(RunError, match="is not a run folder"):
+        run.remove_run(runs / "notes")
+
+
+def test_two_runs_are_held_against_each_other(cache, runs):
+    first = run.train(cache, Reference(epochs=1), runs_dir=runs)
+    second = run.train(cache, Logistic(), runs_dir=runs)
+    found = run.compare(first, second)
+    accuracies = [run.open_run(folder).metrics["test"]["accuracy"] for folder in (first, second)]
+    assert [found["accuracy"]["a"], found["accuracy"]["b"]] == pytest.approx(accuracies)
+    assert found["num_rows"] == 40
+    assert (found["only_a"] - found["only_b"]) / 40 == pytest.approx(found["difference"])
+    same = run.compare(first, first)
+    assert (same["only_a"], same["only_b"], same["p_value"]) == (0, 0, 1.0)
+    pair = run.train(cache, Logistic(), Selection(classes=("red", "blue")), runs_dir=runs)
+    assert run.compare(first, pair)["num_rows"] == run.evaluate(pair)["num_rows"]
+
+
+def test_runs_without_a_common_test_row(cache, runs, features, dataset, settings):
+    other = precompute(features, replace(dataset, train_split="train[:60]", test_split="train[60:]"), settings)
+    folders = [run.train(path, Reference(epochs=1), runs_dir=runs) for path in (cache, other)]
+    with pytest.raises(RunError, match="have no test rows in common"):
+        run.compare(*folders)
+
+
+def test_tensorboard_logs(cache, runs):
+    folder = run.train(cache, Reference(epochs=2), runs_dir=runs)
+    assert [path.name[:20] for path in run.write_tensorboard(folder).iterdir()] == ["events.out.tfevents."]

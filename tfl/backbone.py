@@ -23,7 +23,7 @@ from keras import ops
 
 from tfl import assets, hdf5, trust
 from tfl.errors import AssetError, BackboneError
-from tfl.spec import DIGEST_PREFIX, LAST_LAYER, FeatureSpec, View, require_views
+from tfl.spec import DIGEST_PREFIX, LAST_LAYER, FeatureSpec, View
 
 logger = logging.getLogger(__name__)
 
@@ -77,12 +77,8 @@ class Backbone:
 
         The network stands in it once, and takes the views of all the images as one batch. With `original` alone it
         is `model`.
-
-        Raises:
-          SpecError: see `require_views`.
         """
-        require_views(views)
-        if len(views) == 1:
+        if views == ("original",):
             return self.model
         images = keras.Input((None, None, 3), dtype="uint8", name="images")
         pixels = ops.concatenate([self.presented(view)(images) for view in views])  # (v * n, size, size, 3)

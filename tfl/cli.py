@@ -12,24 +12,25 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from tfl.errors import CacheError, SpecError, TflError
-from tfl.recipes import Reference
+from tfl import words
+from tfl.errors import CacheError, RunError, SpecError, TflError
+from tfl.recipes import RECIPES, Mlp, Recipe, RecipeName, Reference, Selection, Shots, name_of
 from tfl.spec import DatasetSpec, FeatureSpec, Settings, View
 
 if TYPE_CHECKING:
-    from tfl.head import Epoch
+    from tfl.head import Trial
     from tfl.precompute import Progress
 
 SECONDS_BETWEEN_LINES = 30.0  # of progress, where stderr is no terminal
 RESUMABLE = (["precompute"], ["quickstart"])  # commands that go on where they were
-MAX_CLASSES_SHOWN = 20
 FULL_JOB = 'tfl export "$(tfl train "$(tfl precompute)" | tail -1)" --out saved_model'
 
 
@@ -43,14 +44,14 @@ def quickstart(settings: Settings = Settings(), runs_dir: Path = Path("runs")) -
     from tfl.quickstart import quickstart
 
     with _progress_line() as on_progress:
-        summary = quickstart(settings, runs_dir, on_progress, _EpochTable())
+        summary = quickstart(settings, runs_dir, on_progress, _Table())
     print()
-    _print_metrics(summary.metrics)
+    print("\n".join(words.of_metrics(summary.metrics)))
     print()
     print("seconds    ", ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in summary.seconds.items()))
     print("cache      ", summary.cache)
     print("confusion  ", summary.run / "confusion_matrix.png")
-    print("SavedModel ", summary.saved_model, _parity_words(summary.parity))
+    print("SavedModel ", summary.saved_model, words.of_parity(summary.parity))
     print("all 60,000 images at 224 pixels:", FULL_JOB)
     print(summary.run)
 
@@ -93,46 +94,150 @@ def precompute(
     print(path)
 
 
-def train(
-    cache: Positional[Path],
-    recipe: Literal["reference"] = "reference",
-    settings: Reference = Reference(),  # noqa: B008 -- frozen
-    name: str = "",
-    runs_dir: Path = Path("runs"),
-) -> None:
-    """Train a head on cached features; the run folder is the last line.
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a training leaves what it made."""
 
-    Args:
-      cache: The file that `tfl precompute` made.
-      recipe: `reference` is the seed article's: one Dense layer, SGD with momentum.
-      name: Name of the run folder; made from cache and recipe if empty.
-      runs_dir: Folder of the run folders.
-    """
-    _start_keras()
+    name: str = ""
+    """Name of the run folder; made from cache and recipe if empty."""
+    runs_dir: Path = Path("runs")
+    """Folder of the run folders."""
+    tensorboard: bool = False
+    """Leave TensorBoard logs in the run folder too."""
+
+
+def _train_with(kind: type[Recipe], is_named: bool) -> Callable[..., None]:
+    """`tfl train` with the flags of one recipe."""
+
+    def train(
+        cache: Positional[Path],
+        recipe: RecipeName = name_of(kind()),  # type: ignore[assignment] # noqa: B008
+        settings: Any = kind(),  # noqa: B008 -- frozen
+        selection: Selection = Selection(),  # noqa: B008
+        shots: Shots = Shots(),  # noqa: B008
+        folder: RunFolder = RunFolder(),
+    ) -> None:
+        """Train a head on cached features; the run folder is the last line.
+
+        Args:
+          cache: The file that `tfl precompute` made.
+          recipe: `reference` is the seed article's: one Dense layer, SGD with momentum. Each recipe has settings of its
+            own: `tfl train --recipe NAME --help`.
+        """
+        _start_keras()
+        if shots.shots:
+            print(_study(cache, settings if is_named else None, selection, shots, folder))
+        else:
+            _train(cache, settings, selection, folder)
+
+    train.__annotations__["settings"] = kind
+    return train
+
+
+def _train(cache: Path, recipe: Recipe, selection: Selection, folder: RunFolder) -> None:
     from tfl import run
+    from tfl.head import Listeners
 
-    folder = run.train(cache, settings, name, runs_dir, _EpochTable())
-    if test := run.open_run(folder).metrics.get("test"):
+    table = _Table()
+    has_epochs = isinstance(recipe, Reference | Mlp)
+    listeners = Listeners(on_epoch=table) if has_epochs else Listeners(on_trial=lambda t: table(_trial_cells(t)))
+    made = run.train(cache, recipe, selection, folder.name, folder.runs_dir, listeners)
+    if chosen := run.open_run(made).description["chosen"]:
+        print("\nchosen on validation rows:", chosen["recipe"], words.of_setting(chosen["setting"]))
+    if test := run.open_run(made).metrics.get("test"):
         print()
-        _print_metrics(test)
-    print(folder)
+        print("\n".join(words.of_metrics(test)))
+    if folder.tensorboard:
+        print("TensorBoard", run.write_tensorboard(made))
+    print(made)
 
 
-def evaluate(run: Positional[Path], as_json: Annotated[bool, arg(name="json")] = False) -> None:
-    """Metrics of a run on the test rows of its cache.
+def _trial_cells(trial: "Trial") -> dict[str, Any]:
+    numbers = {name: trial.get(name) for name in ("val_accuracy", "val_loss", "seconds")}
+    return {"recipe": trial["recipe"], "setting": words.of_setting(trial["setting"]), **numbers}
+
+
+def _study(cache: Path, recipe: Recipe | None, selection: Selection, shots: Shots, folder: RunFolder) -> Path:
+    """`--shots`: of one recipe if one was named, else of every one."""
+    from tfl.shots import RECIPES as EVERY
+    from tfl.shots import study
+
+    table = _Table()
+    keys = ("recipe", "shots", "mean", "standard_deviation", "seconds")
+    recipes = EVERY if recipe is None else (recipe,)
+    return study(
+        cache,
+        shots,
+        recipes,
+        selection,
+        folder.runs_dir,
+        lambda result: table({k: v for k, v in result.items() if k in keys}),
+    )
+
+
+def evaluate(
+    run: Positional[Path],
+    other: Positional[Path | None] = None,
+    as_json: Annotated[bool, arg(name="json")] = False,
+) -> None:
+    """Metrics of a run on the test rows of its cache; of two runs, whether they differ by more than chance.
 
     Args:
       run: The folder that `tfl train` left.
+      other: A second run, to hold the first against (McNemar's test).
       as_json: Print JSON.
     """
     _start_keras()
-    from tfl.run import evaluate
+    from tfl.run import compare, evaluate
 
-    metrics = evaluate(run)
+    found = evaluate(run) if other is None else compare(run, other)
     if as_json:
-        print(json.dumps(metrics))
+        print(json.dumps(found))
+    elif other is None:
+        print("\n".join(words.of_metrics(found)))
     else:
-        _print_metrics(metrics)
+        print("\n".join(words.of_comparison(found)))
+
+
+def runs(
+    runs_dir: Path = Path("runs"),
+    reproduce: Path | None = None,
+    remove: tuple[Path, ...] = (),
+    as_json: Annotated[bool, arg(name="json")] = False,
+) -> None:
+    """List the runs; train one again from its own description; remove some.
+
+    Args:
+      runs_dir: Folder of the run folders.
+      reproduce: Train this run again, and say whether its numbers are the same.
+      remove: Run folders that are no longer wanted.
+      as_json: Print JSON.
+    """
+    _start_keras()
+    from tfl.run import list_runs, remove_run
+
+    if reproduce is not None:
+        _reproduce(reproduce)
+        return
+    for folder in remove:
+        remove_run(folder)
+    found = list_runs(runs_dir)
+    if as_json:
+        print(json.dumps(found))
+    elif not found:
+        print(f"no runs in {runs_dir}; `tfl train CACHE` makes one")
+    else:
+        print("\n".join(words.of_runs(found)))
+
+
+def _reproduce(folder: Path) -> None:
+    from tfl.run import reproduce
+
+    again, differing = reproduce(folder)
+    if differing:
+        raise RunError("\n  ".join([f"{again} is not what {folder} was:", *differing]))
+    print(f"every number of {folder} again")
+    print(again)
 
 
 def export(run: Positional[Path], out: Path, dataset: str = "", weights: str = "") -> None:
@@ -148,7 +253,7 @@ def export(run: Positional[Path], out: Path, dataset: str = "", weights: str = "
     from tfl.export import export
 
     parity = export(run, out, dataset, weights)
-    print("SavedModel", _parity_words(parity))
+    print("SavedModel", words.of_parity(parity))
     print(out)
 
 
@@ -183,7 +288,7 @@ def inspect(cache: Positional[Path], as_json: Annotated[bool, arg(name="json")] 
     from tfl.cache import inspect
 
     found = inspect(cache)
-    print(json.dumps(found) if as_json else "\n".join(_overview(found)))
+    print(json.dumps(found) if as_json else "\n".join(words.of_cache(found)))
 
 
 def verify(cache: Positional[Path], as_json: Annotated[bool, arg(name="json")] = False) -> None:
@@ -208,13 +313,23 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "quickstart": quickstart,
     "fetch": fetch,
     "precompute": precompute,
-    "train": train,
+    "train": _train_with(Reference, is_named=False),
     "evaluate": evaluate,
+    "runs": runs,
     "export": export,
     "predict": predict,
     "inspect": inspect,
     "verify": verify,
 }
+
+
+def _commands(arguments: Sequence[str]) -> dict[str, Callable[..., None]]:
+    """The commands, `train` with the flags of the recipe that is named."""
+    named = [arguments[i + 1] for i, word in enumerate(arguments[:-1]) if word == "--recipe"]
+    named += [word.removeprefix("--recipe=") for word in arguments if word.startswith("--recipe=")]
+    if named and named[-1] in RECIPES:
+        return {**COMMANDS, "train": _train_with(RECIPES[named[-1]], is_named=True)}
+    return COMMANDS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -231,7 +346,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _end)
     try:
         tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
+            _commands(arguments),
             prog="tfl",
             description="Transfer learning with cached features: pay for a pretrained backbone once.",
             args=arguments,
@@ -264,88 +379,20 @@ def _end(number: int, frame: object) -> None:
     raise _Ended
 
 
-def _print_metrics(metrics: dict[str, Any]) -> None:
-    low, high = metrics["accuracy_interval_95"]
-    print(f"test accuracy {metrics['accuracy']:.2%} of {metrics['num_rows']} (95 % interval {low:.2%} to {high:.2%})")
-    width = max(len(name) for name in metrics["accuracy_per_class"])
-    for name, share in metrics["accuracy_per_class"].items():
-        print(f"  {name:<{width}}  " + ("no rows" if share is None else f"{share:7.2%}"))
-
-
-def _overview(found: dict[str, Any]) -> Iterator[str]:
-    """A cache's description in lines for people."""
-    spec = found["spec"]
-    yield f"{found['path']}: {found['bytes']:,} bytes, format {found['format']}"
-    yield f"fingerprint  {found['fingerprint']}"
-    for part in ("features", "dataset"):
-        words = (f"{key} {_words(value)}" for key, value in spec[part].items() if value)
-        yield f"{part:<11}  {', '.join(words)}"
-    yield f"{'views':<11}  {_words(spec['views'])}"
-    yield from _overview_of_file(found) if "checked" in found else _overview_of_partial(found)
-
-
-def _overview_of_file(found: dict[str, Any]) -> Iterator[str]:
-    made = found["provenance"]
-    yield f"{'made':<11}  {', '.join(f'{key} {_words(value)}' for key, value in made.items() if key != 'skipped')}"
-    yield from _left_out(made.get("skipped", []))
-    yield f"{'rows':<11}  " + ", ".join(
-        f"{role} {count:,} x {found['num_features']:,} {found['spec']['features']['feature_dtype']}"
-        for role, count in found["rows"].items()
-    )
-    width = max(map(len, found["class_names"]))
-    for name in found["class_names"][:MAX_CLASSES_SHOWN]:
-        yield f"  {name:<{width}}  " + "  ".join(
-            f"{role} {counts[name]:>7,}" for role, counts in found["class_counts"].items()
-        )
-    if (more := len(found["class_names"]) - MAX_CLASSES_SHOWN) > 0:
-        yield f"  ... and {more} classes more (--json lists all)"
-    yield f"{'checked':<11}  {found['checked']}"
-
-
-def _overview_of_partial(found: dict[str, Any]) -> Iterator[str]:
-    yield f"{'made with':<11}  {', '.join(f'{key} {_words(value)}' for key, value in found['made_with'].items())}"
-    yield from _left_out(found["skipped"])
-    for role, rows in found["rows"].items():
-        share = rows["finished"] / rows["total"]
-        yield f"{'rows':<11}  {role} {rows['finished']:,} of {rows['total']:,} finished ({share:.0%})"
-    left = "not known yet" if found["seconds_left"] is None else _duration(found["seconds_left"])
-    yield f"{'time':<11}  {_duration(found['seconds'])} so far, {left} left at the same pace"
-    yield f"{'now':<11}  " + (
-        f"being made by {found['held_by']}" if found["held_by"] else "not being made; the same command goes on"
-    )
-
-
-def _left_out(skipped: list[dict[str, str]]) -> Iterator[str]:
-    if skipped:
-        yield f"{'left out':<11}  {len(skipped)} bad images:"
-        yield from (f"  {image['reason']}" for image in skipped[:MAX_CLASSES_SHOWN])
-
-
-def _words(value: Any) -> str:
-    if isinstance(value, dict):
-        return "(" + " ".join(f"{key} {_words(inner)}" for key, inner in value.items()) + ")"
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _parity_words(parity: Any) -> str:
-    return (
-        f"(checked in a fresh process on {parity.num_images} images: logits within {parity.error:.1e} of the largest, "
-        f"{parity.tolerance:.0e} allowed; {parity.same_class:.0%} of the classes the same)"
-    )
-
-
-class _EpochTable:
-    """Prints a line for each epoch, under a heading."""
+class _Table:
+    """Prints a line for each mapping that it is called with, under a heading."""
 
     def __init__(self) -> None:
-        self._has_heading = False
+        self._widths: list[int] = []
 
-    def __call__(self, epoch: "Epoch") -> None:
-        if not self._has_heading:
-            print("  ".join(f"{name:>12}" for name in epoch))
-            self._has_heading = True
-        cells = [str(v) if isinstance(v, int) else f"{v:.4f}" for v in epoch.values()]
-        print("  ".join(f"{cell:>12}" for cell in cells), flush=True)
+    def __call__(self, row: Mapping[str, Any]) -> None:
+        if not self._widths:
+            self._widths = [30 if name == "setting" else max(12, len(name)) for name in row]
+            self._print(list(row))
+        self._print([f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()])
+
+    def _print(self, cells: list[str]) -> None:
+        print("  ".join(f"{cell:>{width}}" for cell, width in zip(cells, self._widths, strict=True)), flush=True)
 
 
 @contextlib.contextmanager
@@ -361,22 +408,15 @@ def _progress_line() -> Iterator[Callable[["Progress"], None]]:
         last_shown = time.monotonic()
         rate = progress.images_per_second
         left = (progress.total - progress.finished) / rate if rate else float("inf")
-        words = f"{progress.finished:,} of {progress.total:,} images, {rate:.1f} a second, {_duration(left)} left"
+        line = f"{progress.finished:,} of {progress.total:,} images, {rate:.1f} a second, {words.duration(left)} left"
         before, after = ("\r", "\033[K") if is_terminal else ("", "\n")
-        print(f"{before}{words}", end=after, file=sys.stderr, flush=True)
+        print(f"{before}{line}", end=after, file=sys.stderr, flush=True)
 
     try:
         yield show
     finally:
         if is_terminal:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-
-def _duration(seconds: float) -> str:
-    if seconds == float("inf"):
-        return "some time"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def _log_to_stderr() -> None:

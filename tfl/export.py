@@ -18,7 +18,7 @@ from tfl import __version__, backbone, datasets, engine, head, trust
 from tfl.cache import Cache
 from tfl.errors import ExportError
 from tfl.run import Run, open_run
-from tfl.spec import DIGEST_PREFIX, Role
+from tfl.spec import DIGEST_PREFIX, Role, View
 
 DESCRIPTION = Path("assets.extra") / "tfl.json"  # `assets.extra` is the SavedModel format's place for others' files
 PARITY_BATCHES = (1, 7, 24, 32)  # images, of the cache's test rows
@@ -68,8 +68,8 @@ def export(run_folder: Path, out: Path, dataset: str = "", weights: str = "") ->
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         folder, trained = Path(scratch) / out.name, run.load_head()
-        _save(_same_backbone(cache, weights or _found_weights(cache)), trained, folder)
-        parity = _gate(folder, trained, cache, dataset or _found_dataset(cache))
+        _save(_same_backbone(cache, weights or _found_weights(cache)).averaged(run.views), trained, folder)
+        parity = _gate(folder, trained, (cache, run.views), dataset or _found_dataset(cache))
         _describe(folder, run, parity)
         folder.rename(out)
     return parity
@@ -109,10 +109,11 @@ def _same_backbone(cache: Cache, weights: str) -> backbone.Backbone:
     return built
 
 
-def _save(built: backbone.Backbone, trained: keras.Model, folder: Path) -> None:
+def _save(averaged: keras.Model, trained: keras.Model, folder: Path) -> None:
+    """Join backbone, whose features are the mean over the run's views, and head."""
     import tensorflow as tf
 
-    combined = keras.Model(built.model.input, trained(built.model.output))
+    combined = keras.Model(averaged.input, trained(averaged.output))
     combined.trainable = False
     signature = tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")
 
@@ -134,11 +135,14 @@ def _save(built: backbone.Backbone, trained: keras.Model, folder: Path) -> None:
     tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
 
 
-def _gate(folder: Path, trained: keras.Model, cache: Cache, dataset: str) -> Parity:
-    """Compare a fresh process that has TensorFlow alone with the head on the cached features."""
+def _gate(folder: Path, trained: keras.Model, source: tuple[Cache, tuple[View, ...]], dataset: str) -> Parity:
+    """Compare a fresh process that has TensorFlow alone with the head on the cached features of these views."""
+    cache, views = source
     role: Role = "test" if "test" in cache.num_rows else next(iter(cache.num_rows))
     images = _stored_images(cache, role, dataset)
-    expected = head.logits_of(trained, cache.read_rows(role, np.arange(len(images))))  # (n, c)
+    rows = np.arange(len(images))
+    features = head.mean_of([cache.read_rows(role, rows, view=view) for view in views])  # (n, d)
+    expected = head.logits_of(trained, features)  # (n, c)
     spec = cache.spec.features
     served = _serve_in_fresh_process(folder, _in_batches(images))  # (n, c)
     parity = Parity(
@@ -203,6 +207,10 @@ def _describe(folder: Path, run: Run, parity: Parity) -> None:
         "spec": asdict(run.spec),
         "recipe": run.description["recipe"],
         "settings": run.description["settings"],
+        "chosen": run.description.get("chosen"),
+        "views": run.views,
+        "temperature": run.description.get("temperature"),
+        "decision_threshold": run.description.get("decision_threshold"),
         "metrics": run.metrics,
         "parity": asdict(parity),
         "tfl": __version__,

@@ -9,7 +9,7 @@ from typing import Any
 from tfl import run
 from tfl.export import Parity, export
 from tfl.fetch import fetch
-from tfl.head import Epoch
+from tfl.head import Epoch, Listeners
 from tfl.precompute import Progress, precompute
 from tfl.spec import DatasetSpec, FeatureSpec, Settings
 
@@ -57,7 +57,7 @@ def quickstart(
     lap("fetch")
     cache = precompute(FEATURES, DATASET, settings, on_progress)
     lap("precompute")
-    folder = run.train(cache, runs_dir=runs_dir, on_epoch=on_epoch)
+    folder = run.train(cache, runs_dir=runs_dir, listeners=Listeners(on_epoch))
     lap("train")
     parity = export(folder, folder / "saved_model")
     lap("export")

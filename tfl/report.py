@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from tfl.errors import RunError
-from tfl.metrics import CALIBRATION_EDGES, Metrics
 
 DOTS_PER_INCH = 120
 MARKERS = "osD^vPX*"
@@ -39,9 +38,9 @@ def learning_curves(history: Sequence[Any], title: str, path: Path) -> None:
     figure.savefig(path, dpi=DOTS_PER_INCH)
 
 
-def confusion_matrix(metrics: Metrics, class_names: Sequence[str], title: str, path: Path) -> None:
-    """Counts of label (row) against predicted class (column), shaded by the share of the row."""
-    shares = metrics.confusion / np.maximum(metrics.confusion.sum(axis=1, keepdims=True), 1)  # (c, c)
+def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str], title: str, path: Path) -> None:
+    """Counts `(c, c)` of label (row) against predicted class (column), shaded by the share of the row."""
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)  # (c, c)
     size = 2.5 + 0.55 * len(class_names)
     figure = Figure(figsize=(size, size), layout="constrained")
     axes = figure.subplots()
@@ -51,36 +50,10 @@ def confusion_matrix(metrics: Metrics, class_names: Sequence[str], title: str, p
     axes.set_yticks(ticks, class_names)
     axes.set(xlabel="predicted", ylabel="label")
     if len(class_names) <= 30:
-        for (row, column), count in np.ndenumerate(metrics.confusion):
+        for (row, column), count in np.ndenumerate(confusion):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
     axes.set_title(title)
-    figure.savefig(path, dpi=DOTS_PER_INCH)
-
-
-def reliability_diagram(metrics: Metrics, title: str, path: Path) -> None:
-    """Accuracy of the rows in each bin of the largest probability, beside the diagonal of a calibrated head.
-
-    Source: Guo et al. 2017, arXiv:1706.04599, figure 1.
-    """
-    num_rows, _, correct = metrics.calibration_bins.T  # (15,) each
-    lower_edges = np.array([0, *CALIBRATION_EDGES])  # (15,)
-    figure = Figure(figsize=(4.8, 4.8), layout="constrained")
-    axes = figure.subplots()
-    axes.bar(
-        lower_edges,
-        correct / np.maximum(num_rows, 1),
-        width=1 / len(lower_edges),
-        align="edge",
-        color=BAR_COLOUR,
-        edgecolor="white",
-        label=f"n = {metrics.num_rows:,}",
-    )
-    axes.plot([0, 1], [0, 1], color="black", linestyle="--", label="calibrated")
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="largest probability", ylabel="share predicted right", title=title)
-    axes.grid(alpha=0.3)
-    axes.set_axisbelow(True)
-    axes.legend(loc="upper left")
     figure.savefig(path, dpi=DOTS_PER_INCH)
 
 

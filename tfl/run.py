@@ -3,26 +3,31 @@
 import json
 import logging
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from tfl import __version__, engine, head, report, trust
+from tfl import __version__, engine, head, report, trust, words
 from tfl.cache import Cache, open_cache
-from tfl.errors import RunError
-from tfl.head import Epoch, Examples, InMemory, Streamed
-from tfl.recipes import Reference
-from tfl.spec import CacheSpec
+from tfl.errors import RunError, TflError
+from tfl.head import Epoch, Examples, InMemory, Listeners, Rows, Streamed, Trial
+from tfl.metrics import mcnemar
+from tfl.recipes import RECIPES, Recipe, Reference, Selection, name_of
+from tfl.scores import Scores
+from tfl.spec import CacheSpec, Role, View
 
 logger = logging.getLogger(__name__)
 
 # As read, on the device, and as much again for what else grows.
 COPIES_IN_MEMORY = 3
+COPIES_TO_CHOOSE = 5  # and the division into parts, and both parts on the device
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,27 @@ class Run:
     def class_names(self) -> tuple[str, ...]:
         """The name of each label."""
         return tuple(self.description["class_names"])
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe with the settings that it was given.
+
+        Raises:
+          RunError: `run.json` describes none.
+        """
+        recipe: Recipe = _from_json(RECIPES.get(self.description["recipe"]), self.description["settings"], self.folder)
+        return recipe
+
+    @property
+    def selection(self) -> Selection:
+        """Which rows, views and classes; those of the days before this was noted had all."""
+        selection: Selection = _from_json(Selection, self.description.get("selection", {}), self.folder)
+        return selection
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The views whose features the head takes the mean of."""
+        return self.selection.views or self.spec.views
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -70,97 +96,213 @@ class Run:
         return open_cache(path, expected=self.spec)
 
 
+@dataclass
+class _Trained:
+    """A head, and what was seen of it on the way."""
+
+    head: keras.Model
+    trials: list[Trial] = field(default_factory=list)
+    chosen: dict[str, Any] | None = None
+    history: list[Epoch] = field(default_factory=list)
+    is_streamed: bool = False
+    val: tuple[np.ndarray, np.ndarray] | None = None
+    """Logits `(n, c)` and labels `(n,)` of the validation rows, by the head before it was fitted on them too."""
+
+
 def train(
     cache_path: Path,
-    recipe: Reference = Reference(),  # noqa: B008 -- frozen
+    recipe: Recipe = Reference(),  # noqa: B008 -- frozen
+    selection: Selection = Selection(),  # noqa: B008
     name: str = "",
     runs_dir: Path = Path("runs"),
-    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    listeners: Listeners = Listeners(),  # noqa: B008
 ) -> Path:
     """Train a head on a cache's training rows and leave a run folder; the test rows are read once, at the end.
+
+    Settings are chosen on the cache's val rows or, without those, on a stratified part of the training rows; then the
+    head is fitted on all of them. The reference recipe has nothing to choose and trains on all training rows at once.
 
     Args:
       name: the folder's name in `runs_dir`; empty for one made from cache and recipe, numbered if taken.
 
     Returns:
-      The run folder: `head.keras`, `run.json`, `history.json`, `metrics.json`, `learning_curves.png` and, where the
-      cache has test rows, `confusion_matrix.png`.
+      The run folder: `head.keras`, `run.json`, `metrics.json`; `history.json` and `learning_curves.png` of recipes with
+      epochs; `trials.json` and `trials.png` where there was a choice; `confusion_matrix.png` where the cache has test
+      rows.
 
     Raises:
-      RunError: the folder exists, or training diverged.
-      CacheError: see `open_cache`; or the cache has no training rows.
+      RunError: the folder exists, training diverged, a class is none of the cache's or has too few rows, or the
+        features do not fit into memory and the recipe needs them there.
+      CacheError: see `open_cache`; or the cache lacks training rows or a view.
     """
+    started = time.monotonic()
     cache = open_cache(cache_path)
-    recipe_name = type(recipe).__name__.lower()
-    folder = _new_folder(runs_dir, name, cache, recipe_name)
-    streamed = _is_streamed(cache)
-    model, history = head.fit(
-        recipe,
-        _training_rows(cache, recipe.batch_size, streamed),
-        cache.num_classes,
-        _validation_rows(cache, streamed) if "val" in cache.num_rows else None,
-        on_epoch,
-    )
-    metrics = {role: head.measure(model, Streamed(cache, role)) for role in cache.num_rows if role != "train"}
+    class_names = selection.classes or cache.class_names
+    head.classes_of(cache, selection)
+    if selection.calibrate and isinstance(recipe, Reference) and "val" not in cache.num_rows:
+        raise RunError("--calibrate needs validation rows; the recipe reference has those of --val-split alone")
+    folder = _new_folder(runs_dir, name, cache, name_of(recipe))
+    if isinstance(recipe, Reference):
+        trained = _train_reference(cache, recipe, selection, listeners)
+    else:
+        trained = _train_chosen(cache, recipe, selection, listeners)
+    scores = Scores() if trained.val is None else Scores.asked_for(*trained.val, is_folded=selection.calibrate)
+    if scores.is_folded:
+        trained.head = head.with_temperature(trained.head, scores.temperature or 1.0)
+    metrics = _metrics(trained, scores, cache, selection)
     with tempfile.TemporaryDirectory(dir=runs_dir, prefix=".") as scratch:
         partial = Path(scratch) / folder.name
         partial.mkdir()
-        model.save(partial / "head.keras")
+        trained.head.save(partial / "head.keras")
         description = {
             "cache": os.path.relpath(cache_path.resolve(), folder.resolve()),
             "fingerprint": cache.spec.fingerprint,
             "spec": asdict(cache.spec),
-            "class_names": cache.class_names,
-            "recipe": recipe_name,
+            "class_names": class_names,
+            "recipe": name_of(recipe),
             "settings": asdict(recipe),
-            "streamed": streamed,
+            "selection": asdict(selection),
+            "views": head.views_of(cache, selection),
+            "chosen": trained.chosen,
+            **asdict(scores),
+            "streamed": trained.is_streamed,
+            "seconds": round(time.monotonic() - started, 2),
             "tfl": __version__,
             "versions": engine.versions(),
             "device": engine.device(),
         }
         _write_json(partial / "run.json", description)
-        _write_json(partial / "history.json", history)
-        _write_json(partial / "metrics.json", {r: m.to_dict(cache.class_names) for r, m in metrics.items()})
-        report.learning_curves(history, folder.name, partial / "learning_curves.png")
+        _write_json(partial / "metrics.json", metrics)
+        _leave_history(partial, trained, folder.name)
         if "test" in metrics:
-            test = metrics["test"]
-            low, high = test.interval
-            title = f"test accuracy {test.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}, n = {test.num_rows:,})"
-            report.confusion_matrix(test, cache.class_names, title, partial / "confusion_matrix.png")
+            _leave_confusion(partial, metrics["test"], class_names)
         partial.rename(folder)
     trust.remember(folder / "head.keras", is_own=True)
     return folder
 
 
-def _is_streamed(cache: Cache) -> bool:
-    """Whether the features to train and select on are too large to be held in memory."""
-    num_rows = sum(cache.num_rows.get(role, 0) for role in ("train", "val"))
-    features = num_rows * cache.num_features * np.dtype(np.float32).itemsize  # bytes, on the device
-    available = engine.available_memory()
-    if features * COPIES_IN_MEMORY <= available:
-        return False
-    logger.info(
-        "the %s bytes of features in %s do not fit into the memory available (%s bytes): "
-        "they are read anew in every epoch, and rows are shuffled by chunk",
-        f"{features:,}",
-        cache.path,
-        f"{available:,}",
+def _leave_history(folder: Path, trained: _Trained, title: str) -> None:
+    if trained.history:
+        _write_json(folder / "history.json", trained.history)
+        report.learning_curves(trained.history, title, folder / "learning_curves.png")
+    if len(trained.trials) > 1:
+        _write_json(folder / "trials.json", trained.trials)
+        shown = [{**trial, "setting": words.of_setting(trial["setting"])} for trial in trained.trials]
+        report.trials_picture(shown, title, folder / "trials.png")
+
+
+def _leave_confusion(folder: Path, test: dict[str, Any], class_names: tuple[str, ...]) -> None:
+    low, high = test["accuracy_interval_95"]
+    title = f"test accuracy {test['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}, n = {test['num_rows']:,})"
+    report.confusion_matrix(np.asarray(test["confusion"]), class_names, title, folder / "confusion_matrix.png")
+
+
+def _train_reference(cache: Cache, recipe: Reference, selection: Selection, listeners: Listeners) -> _Trained:
+    views, classes = head.views_of(cache, selection), head.classes_of(cache, selection)
+    val_rows = Streamed(cache, "val", views=views, is_averaged=True, classes=classes)
+    num_classes = len(classes) or cache.num_classes
+    is_streamed = not _fits(cache, len(views), COPIES_IN_MEMORY)
+    if is_streamed:
+        logger.info(
+            "the %s bytes of features in %s do not fit into the memory available (%s bytes): "
+            "they are read anew in every epoch, and rows are shuffled by chunk",
+            f"{_feature_bytes(cache, len(views)):,}",
+            cache.path,
+            f"{engine.available_memory():,}",
+        )
+        train_rows: Examples = Streamed(cache, "train", recipe.batch_size, views, classes=classes)
+        counts = np.bincount(cache.read_labels("train"), minlength=cache.num_classes)
+        weights = head.class_weights(counts[list(classes)] if classes else counts, selection)
+    else:
+        rows = head.read_rows(cache, "train", selection)
+        train_rows, weights = rows.stacked(), rows.class_weights
+    has_val = "val" in cache.num_rows
+    val = None if not has_val else val_rows if is_streamed else _in_memory(val_rows)
+    model, history = head.fit(recipe, train_rows, num_classes, val, listeners.on_epoch, weights)
+    return _Trained(
+        model, history=history, is_streamed=is_streamed, val=None if val is None else _logits_and_labels(model, val)
     )
-    return True
 
 
-def _training_rows(cache: Cache, batch_size: int, streamed: bool) -> Examples:
-    if streamed:
-        return Streamed(cache, "train", batch_size)
-    rows = cache.read("train")
-    return InMemory.on_device(rows.features, rows.labels)
+def _in_memory(examples: Examples) -> InMemory:
+    features, labels = (np.concatenate(arrays) for arrays in zip(*examples.blocks(), strict=True))
+    return InMemory(features, labels)
 
 
-def _validation_rows(cache: Cache, streamed: bool) -> Examples:
-    if streamed:
-        return Streamed(cache, "val")
-    rows = cache.read("val")
-    return InMemory(rows.features, rows.labels)
+def _train_chosen(cache: Cache, recipe: Recipe, selection: Selection, listeners: Listeners) -> _Trained:
+    num_views = len(head.views_of(cache, selection))
+    if not _fits(cache, num_views, COPIES_TO_CHOOSE):
+        needed = COPIES_TO_CHOOSE * _feature_bytes(cache, num_views)
+        raise RunError(
+            f"the recipe {name_of(recipe)} needs about {needed:,} bytes of memory for the features in {cache.path}, "
+            f"and {engine.available_memory():,} are available; the recipe reference reads them from the file, or "
+            "precompute fewer --layers or a smaller slice"
+        )
+    fitting, val, everything = _divided(cache, recipe, selection)
+    found = head.search(recipe, fitting, val, listeners)
+    assert found.val_logits is not None
+    return _Trained(
+        found.refit(everything), found.trials, dict(found.trial), found.history, val=(found.val_logits, val.labels)
+    )
+
+
+def _divided(cache: Cache, recipe: Recipe, selection: Selection) -> tuple[Rows, Rows, Rows]:
+    """Fitting rows, validation rows, and both."""
+    rows = head.read_rows(cache, "train", selection)
+    if "val" in cache.num_rows:
+        val = replace(head.read_rows(cache, "val", selection), class_weights=rows.class_weights)
+        return rows, val, head.joined(rows, val)
+    class_names = selection.classes or cache.class_names
+    return head.divide(rows, selection.validation_fraction, recipe.seed, class_names)
+
+
+def _feature_bytes(cache: Cache, num_views: int) -> int:
+    """Of the float32 features to train and select on."""
+    num_rows = sum(cache.num_rows.get(role, 0) for role in ("train", "val"))
+    return num_rows * num_views * cache.num_features * np.dtype(np.float32).itemsize
+
+
+def _fits(cache: Cache, num_views: int, copies: int) -> bool:
+    """Whether so many copies of the features to train and select on fit into memory."""
+    return _feature_bytes(cache, num_views) * copies <= engine.available_memory()
+
+
+def _logits_and_labels(model: keras.Model, examples: Examples) -> tuple[np.ndarray, np.ndarray]:
+    blocks = [(head.logits_of(model, features), labels) for features, labels in examples.blocks()]
+    logits, labels = zip(*blocks, strict=True)
+    return np.concatenate(logits), np.concatenate(labels)
+
+
+def _metrics(trained: _Trained, scores: Scores, cache: Cache, selection: Selection) -> dict[str, Any]:
+    """By role: of the validation rows as they were when they chose, and of the test rows."""
+    class_names = selection.classes or cache.class_names
+    metrics = {}
+    if trained.val is not None:
+        logits, labels = trained.val
+        metrics["val"] = scores.metrics([(scores.shipped(logits), labels)], class_names)
+    if "test" in cache.num_rows:
+        metrics["test"] = scores.metrics(_logits_of_test(trained.head, cache, selection), class_names)
+    return metrics
+
+
+def _logits_of_test(model: keras.Model, cache: Cache, selection: Selection) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """A head's logits and the labels of the test rows, block by block."""
+    rows = _rows_of("test", cache, selection)
+    return ((head.logits_of(model, features), labels) for features, labels in rows.blocks())
+
+
+def _rows_of(role: Role, cache: Cache, selection: Selection) -> Streamed:
+    """The rows to measure on: views averaged, classes chosen."""
+    views, classes = head.views_of(cache, selection), head.classes_of(cache, selection)
+    return Streamed(cache, role, views=views, is_averaged=True, classes=classes)
+
+
+def _from_json(kind: Any, values: Any, folder: Path) -> Any:
+    """A frozen dataclass of plain values and tuples from what JSON made of it."""
+    try:
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    except (TypeError, AttributeError, TflError) as error:
+        raise RunError(f"{folder / 'run.json'} describes no training of this version of tfl: {error}") from error
 
 
 def _new_folder(runs_dir: Path, name: str, cache: Cache, recipe_name: str) -> Path:
@@ -205,10 +347,116 @@ def evaluate(folder: Path) -> dict[str, Any]:
     """Metrics of a run's head on the test rows of its cache, computed again.
 
     Returns:
-      `accuracy` in 0..1, its `accuracy_interval_95`, `num_rows`, `loss` in nats, `accuracy_per_class`, `confusion`.
+      `accuracy` in 0..1, its `accuracy_interval_95`, `num_rows`, `loss` in nats, and what else `Metrics.to_dict` gives;
+      where training had validation rows, `calibration` (error and loss before and after their temperature) and, of two
+      classes, `at_threshold`.
 
     Raises:
       RunError, CacheError: the run or its cache is gone or is not what it was, or holds no test rows.
     """
     run = open_run(folder)
-    return head.measure(run.load_head(), Streamed(run.open_cache(), "test")).to_dict(run.class_names)
+    scores = Scores(**{each.name: run.description.get(each.name, each.default) for each in fields(Scores)})
+    blocks = _logits_of_test(run.load_head(), run.open_cache(), run.selection)
+    return scores.metrics(blocks, run.class_names)
+
+
+def compare(first: Path, second: Path) -> dict[str, Any]:
+    """McNemar's test between two runs on the test rows that both were given, matched by id.
+
+    Returns:
+      `num_rows`, `accuracy` of each, and `only_a`, `only_b`, `difference`, `p_value` of `metrics.McNemar`.
+
+    Raises:
+      RunError: they have no test rows in common; and see `evaluate`.
+    """
+    of_first, of_second = (_is_correct_by_id(open_run(folder)) for folder in (first, second))
+    shared = sorted(of_first.keys() & of_second.keys())
+    if not shared:
+        raise RunError(f"{first} and {second} have no test rows in common: their ids differ")
+    a, b = (np.asarray([by_id[id_] for id_ in shared]) for by_id in (of_first, of_second))
+    accuracy = {"a": float(a.mean()), "b": float(b.mean())}
+    return {"a": str(first), "b": str(second), "num_rows": len(shared), "accuracy": accuracy, **mcnemar(a, b).to_dict()}
+
+
+def _is_correct_by_id(run: Run) -> dict[bytes, bool]:
+    cache, selection = run.open_cache(), run.selection
+    rows = _rows_of("test", cache, selection)
+    logits, labels = _logits_and_labels(run.load_head(), rows)
+    ids = cache.read_ids("test")
+    if rows.classes:
+        ids = ids[np.isin(cache.read_labels("test"), rows.classes)]
+    return dict(zip(ids.tolist(), (logits.argmax(axis=1) == labels).tolist(), strict=True))
+
+
+def list_runs(runs_dir: Path) -> list[dict[str, Any]]:
+    """What the finished runs in a folder are, by name; folders that are no runs are passed over.
+
+    Returns:
+      For each `name`, `recipe`, `chosen` (its setting), `cache`, `classes` (how many), `views`, `accuracy` on the test
+      rows and its `interval`, `val_accuracy`, `seconds`; None for what it does not have.
+    """
+    listed = []
+    for folder in sorted(runs_dir.iterdir()) if runs_dir.is_dir() else []:
+        try:
+            run = open_run(folder)
+            metrics = run.metrics
+        except (RunError, OSError, ValueError):
+            continue
+        test, chosen = metrics.get("test", {}), run.description.get("chosen")
+        listed.append(
+            {
+                "name": folder.name,
+                "recipe": run.description["recipe"],
+                "chosen": chosen and chosen["setting"],
+                "cache": Path(run.description["cache"]).name,
+                "classes": len(run.class_names),
+                "views": len(run.views),
+                "accuracy": test.get("accuracy"),
+                "interval": test.get("accuracy_interval_95"),
+                "val_accuracy": metrics.get("val", {}).get("accuracy"),
+                "seconds": run.description.get("seconds"),
+            }
+        )
+    return listed
+
+
+def reproduce(folder: Path, listeners: Listeners = Listeners()) -> tuple[Path, list[str]]:  # noqa: B008
+    """Train a run again from its own `run.json`, beside it.
+
+    Returns:
+      The new run's folder, and the names of the metrics that differ from the old one's; none on the same machine with
+      the same versions.
+
+    Raises:
+      RunError, CacheError: see `train`.
+    """
+    run = open_run(folder)
+    cache = run.open_cache()
+    again = train(cache.path, run.recipe, run.selection, runs_dir=folder.parent, listeners=listeners)
+    old, new = run.metrics, open_run(again).metrics
+    differing = [
+        f"{role} {name}: {value} before, {new[role].get(name)} now"
+        for role, values in old.items()
+        for name, value in values.items()
+        if new[role].get(name) != value
+    ]
+    return again, differing
+
+
+def remove_run(folder: Path) -> None:
+    """Remove a run folder.
+
+    Raises:
+      RunError: it is none.
+    """
+    open_run(folder)
+    shutil.rmtree(folder)
+
+
+def write_tensorboard(folder: Path) -> Path:
+    """Leave a run's epochs and metrics as TensorBoard logs in it, and return their folder."""
+    run = open_run(folder)
+    history = folder / "history.json"
+    logs = folder / "tensorboard"
+    report.write_tensorboard(json.loads(history.read_text()) if history.exists() else [], run.metrics, logs)
+    return logs

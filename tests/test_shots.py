@@ -1,0 +1,47 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfl import shots
+from tfl.errors import RunError
+from tfl.precompute import precompute
+from tfl.recipes import Knn, Logistic, Reference, Ridge, Selection, Shots
+
+pytestmark = pytest.mark.usefixtures("tiny_backbone")
+RECIPES = (Reference(), Logistic(), Ridge(), Knn())
+
+
+@pytest.fixture
+def cache(features, dataset, settings):
+    return precompute(features, dataset, settings)
+
+
+def test_mean_and_spread_of_every_recipe(cache, tmp_path):
+    told = []
+    asked = Shots(shots=(1, 3, 12), repeats=3)
+    folder = shots.study(cache, asked, RECIPES, Selection(validation_fraction=0.3), tmp_path / "runs", told.append)
+    results = json.loads((folder / "shots.json").read_text())
+    assert results == told
+    assert [(result["recipe"], result["shots"]) for result in results] == [
+        (name, number) for number in (1, 3, 12) for name in ("reference", "logistic", "ridge", "knn")
+    ]
+    for result in results:
+        assert len(result["accuracies"]) == 3
+        assert result["mean"] == pytest.approx(np.mean(result["accuracies"]))
+        assert result["standard_deviation"] == pytest.approx(np.std(result["accuracies"], ddof=1))
+    by_shots = {result["shots"]: result["mean"] for result in results if result["recipe"] == "ridge"}
+    assert by_shots[12] > by_shots[1]
+    with Image.open(folder / "shots.png") as picture:
+        assert picture.width > 300
+    again = shots.study(cache, asked, RECIPES, Selection(validation_fraction=0.3), tmp_path / "runs")
+    assert again.name == f"{cache.stem}-shots-2"
+    repeated = json.loads((again / "shots.json").read_text())
+    assert [result["accuracies"] for result in repeated] == [result["accuracies"] for result in results]
+
+
+def test_a_class_with_fewer_images_than_shots(cache, tmp_path):
+    with pytest.raises(RunError, match=r"class '\w+' has \d+ images beside the validation part, fewer than 60 shots"):
+        shots.study(cache, Shots(shots=(1, 60)), RECIPES, runs_dir=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,47 @@
+"""Every recipe under one budget of time; validation chooses between them."""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from tfl.head import knn, logistic, mlp, ridge
+from tfl.head.examples import Rows
+from tfl.head.search import Listeners, Search, Trial, best_of
+from tfl.recipes import Best, Knn, Logistic, Mlp, Ridge
+
+logger = logging.getLogger(__name__)
+
+# After the quick ones; the first is the recipe's own setting.
+NETWORKS = (
+    Mlp(),
+    Mlp(hidden=(2048,)),
+    Mlp(hidden=(1024, 1024), epochs=30),
+    Mlp(hidden=(2048,), dropout=0.6, epochs=40),
+)
+
+
+def search(recipe: Best, fitting: Rows, val: Rows, listeners: Listeners = Listeners()) -> Search:  # noqa: B008
+    """Quick recipes first; none is begun when the time is spent, but the first one always is."""
+    started = time.monotonic()
+    searches: list[Search] = []
+    for search_one, name in _recipes(recipe, fitting, val, listeners):
+        if searches and time.monotonic() - started > recipe.seconds:
+            logger.info("the %g seconds are spent: %s is left out, and what would come after it", recipe.seconds, name)
+            break
+        searches.append(search_one())
+    chosen = best_of([found.trial for found in searches])
+    before = sum(len(found.trials) for found in searches[:chosen])
+    trials: list[Trial] = [trial for found in searches for trial in found.trials]
+    return replace(searches[chosen], trials=trials, chosen=before + searches[chosen].chosen)
+
+
+def _recipes(recipe: Best, fitting: Rows, val: Rows, listeners: Listeners) -> Iterator[tuple[Any, str]]:
+    seed = recipe.seed
+    yield lambda: ridge.search(Ridge(seed=seed), fitting, val, listeners), "ridge"
+    yield lambda: logistic.search(Logistic(seed=seed), fitting, val, listeners), "logistic"
+    yield lambda: knn.search(Knn(seed=seed), fitting, val, listeners), "knn"
+    for network in NETWORKS:
+        seeded = replace(network, seed=seed)
+        yield lambda seeded=seeded: mlp.search(seeded, fitting, val, listeners), f"mlp {network.hidden}"

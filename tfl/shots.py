@@ -1,0 +1,112 @@
+"""How many images a recipe needs: accuracy by the number of training images of each class."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+
+from tfl import head, report
+from tfl.cache import open_cache
+from tfl.errors import RunError
+from tfl.head import Rows
+from tfl.metrics import measure
+from tfl.recipes import Knn, Logistic, Mlp, Recipe, Reference, Ridge, Selection, Shots, alone, name_of
+
+RECIPES: tuple[Recipe, ...] = (Reference(), Logistic(), Ridge(), Mlp(), Knn())
+LEAST_TO_CHOOSE = 10  # images of a class: below, a recipe's settings are not chosen but its own
+SHARE_TO_CHOOSE = 0.2  # of so few images
+
+
+class Result(TypedDict):
+    """A recipe with so many images of each class: accuracies of every draw, in 0..1, and seconds of all draws."""
+
+    recipe: str
+    shots: int
+    mean: float
+    standard_deviation: float
+    accuracies: list[float]
+    seconds: float
+
+
+def study(
+    cache_path: Path,
+    shots: Shots,
+    recipes: Sequence[Recipe] = RECIPES,
+    selection: Selection = Selection(),  # noqa: B008 -- frozen
+    runs_dir: Path = Path("runs"),
+    on_result: Callable[[Result], None] = lambda result: None,
+) -> Path:
+    """Fit every recipe on a few images of each class, drawn anew `shots.repeats` times; leave a table and a picture.
+
+    All draws are measured on one validation part of the training rows, which none of them holds: to choose a recipe by
+    this table is no choice on the test rows, which are not read. A recipe with settings to choose does so on a fifth of
+    the images it is given, where those are at least ten of each class.
+
+    Returns:
+      A folder with `shots.json` and `shots.png`.
+
+    Raises:
+      RunError: a class has fewer images than shots.
+    """
+    cache = open_cache(cache_path)
+    names = selection.classes or cache.class_names
+    pool, val, _ = head.divide(head.read_rows(cache, "train", selection), selection.validation_fraction, 0, names)
+    _require_enough(pool, max(shots.shots), names)
+    results = []
+    for num_shots in shots.shots:
+        draws = list(_draws(pool, num_shots, shots.repeats))
+        for recipe in recipes:
+            started = time.perf_counter()
+            accuracies = [_accuracy(recipe, few, num_shots, val, names) for few in draws]
+            results.append(
+                Result(
+                    recipe=name_of(recipe),
+                    shots=num_shots,
+                    mean=float(np.mean(accuracies)),
+                    standard_deviation=float(np.std(accuracies, ddof=1)) if len(draws) > 1 else 0.0,
+                    accuracies=accuracies,
+                    seconds=round(time.perf_counter() - started, 2),
+                )
+            )
+            on_result(results[-1])
+    return _leave(results, runs_dir, f"{cache.path.stem}-shots", val.num_rows)
+
+
+def _require_enough(pool: Rows, num_shots: int, class_names: tuple[str, ...]) -> None:
+    counts = np.bincount(pool.labels, minlength=pool.num_classes)
+    if counts.min() < num_shots:
+        name = class_names[int(counts.argmin())]
+        raise RunError(
+            f"class {name!r} has {counts.min()} images beside the validation part, fewer than {num_shots} shots; "
+            "choose smaller --shots or a smaller --validation-fraction"
+        )
+
+
+def _draws(pool: Rows, num_shots: int, repeats: int) -> Iterator[Rows]:
+    """So many images of each class, by the seeds 0, 1, 2..."""
+    for seed in range(repeats):
+        rng = np.random.default_rng(seed)
+        of_classes = (np.flatnonzero(pool.labels == label) for label in range(pool.num_classes))
+        yield pool.part(np.concatenate([rng.permutation(rows)[:num_shots] for rows in of_classes]))
+
+
+def _accuracy(recipe: Recipe, few: Rows, num_shots: int, val: Rows, class_names: tuple[str, ...]) -> float:
+    if num_shots >= LEAST_TO_CHOOSE:
+        fitting, choosing, everything = head.divide(few, SHARE_TO_CHOOSE, recipe.seed, class_names)
+        model = head.search(recipe, fitting, choosing).refit(everything)
+    else:
+        model = head.search(alone(recipe), few, None).head
+    return measure(head.logits_of(model, val.features), val.labels).accuracy
+
+
+def _leave(results: list[Result], runs_dir: Path, stem: str, num_rows: int) -> Path:
+    taken = {path.name for path in runs_dir.iterdir()} if runs_dir.is_dir() else set()
+    folder = runs_dir / next(f"{stem}-{n}" for n in range(1, len(taken) + 2) if f"{stem}-{n}" not in taken)
+    folder.mkdir(parents=True)
+    (folder / "shots.json").write_text(json.dumps(results, indent=2) + "\n")
+    title = f"accuracy on {num_rows:,} held-out training images, by images of each class"
+    report.shots_picture(results, title, folder / "shots.png")
+    return folder

@@ -1,0 +1,128 @@
+"""What the commands found, in lines for people; the same as JSON is what the functions return."""
+
+from collections.abc import Iterator
+from typing import Any
+
+MAX_CLASSES_SHOWN = 20
+
+
+def of_metrics(metrics: dict[str, Any]) -> Iterator[str]:
+    """Metrics of the test rows, as `tfl.run.evaluate` gives them."""
+    low, high = metrics["accuracy_interval_95"]
+    yield f"test accuracy {metrics['accuracy']:.2%} of {metrics['num_rows']} (95 % interval {low:.2%} to {high:.2%})"
+    width = max(len(name) for name in metrics["accuracy_per_class"])
+    for name, share in metrics["accuracy_per_class"].items():
+        yield f"  {name:<{width}}  " + ("no rows" if share is None else f"{share:7.2%}")
+    shares = {"balanced accuracy": "balanced_accuracy", "top-5 accuracy": "top_5_accuracy"}
+    words = [f"{word} {metrics[key]:.2%}" for word, key in shares.items() if metrics[key] is not None]
+    areas = {"ROC AUC": "roc_auc", "average precision": "average_precision"}
+    words += [f"{word} {metrics[key]:.4f}" for word, key in areas.items() if metrics.get(key) is not None]
+    yield ", ".join([*words, f"loss {metrics['loss']:.4f}", f"calibration error {metrics['calibration_error']:.4f}"])
+    if calibration := metrics.get("calibration"):
+        errors = " to ".join(f"{calibration[when]['calibration_error']:.4f}" for when in ("before", "after"))
+        place = "in the head" if calibration["is_folded"] else "--calibrate puts it into the head"
+        yield f"temperature {calibration['temperature']:.3f} takes the calibration error from {errors} ({place})"
+    if at := metrics.get("at_threshold"):
+        names = ("accuracy", "balanced_accuracy", "precision", "recall", "f1")
+        numbers = ", ".join(f"{name.replace('_', ' ')} {at[name]:.2%}" for name in names)
+        yield f"at threshold {at['threshold']:.3f}: {numbers}"
+
+
+def of_comparison(found: dict[str, Any]) -> Iterator[str]:
+    """Two runs on the same test rows, as `tfl.run.compare` gives them."""
+    for key in ("a", "b"):
+        yield f"{key}  {found['accuracy'][key]:.2%}  {found[key]}"
+    yield (
+        f"of {found['num_rows']:,} test rows, {found['only_a']} are right in a alone and {found['only_b']} in b alone: "
+        f"difference {found['difference']:+.2%}, p = {found['p_value']:.3g} (McNemar, exact)"
+    )
+
+
+def of_runs(found: list[dict[str, Any]]) -> Iterator[str]:
+    """A table of runs, as `tfl.run.list_runs` gives them."""
+    width = max(len(run["name"]) for run in found)
+    yield f"{'run':<{width}}  {'recipe':<10} {'test accuracy':>26} {'seconds':>8}  chosen"
+    for run in found:
+        interval = "" if run["interval"] is None else f" ({run['interval'][0]:.2%} to {run['interval'][1]:.2%})"
+        accuracy = "no test rows" if run["accuracy"] is None else f"{run['accuracy']:.2%}{interval}"
+        seconds = "" if run["seconds"] is None else f"{run['seconds']:.1f}"
+        chosen = of_setting(run["chosen"] or {})
+        yield f"{run['name']:<{width}}  {run['recipe']:<10} {accuracy:>26} {seconds:>8}  {chosen}"
+
+
+def of_setting(setting: dict[str, Any]) -> str:
+    """A trial's setting: `l2 0.01`, `hidden 1024-1024, dropout 0.5`."""
+    return ", ".join(
+        f"{key} {'-'.join(map(str, value)) if isinstance(value, list) else value}" for key, value in setting.items()
+    )
+
+
+def of_cache(found: dict[str, Any]) -> Iterator[str]:
+    """A cache file or an unfinished one, as `tfl.cache.inspect` gives it."""
+    spec = found["spec"]
+    yield f"{found['path']}: {found['bytes']:,} bytes, format {found['format']}"
+    yield f"fingerprint  {found['fingerprint']}"
+    for part in ("features", "dataset"):
+        words = (f"{key} {_joined(value)}" for key, value in spec[part].items() if value)
+        yield f"{part:<11}  {', '.join(words)}"
+    yield f"{'views':<11}  {_joined(spec['views'])}"
+    yield from _overview_of_file(found) if "checked" in found else _overview_of_partial(found)
+
+
+def _overview_of_file(found: dict[str, Any]) -> Iterator[str]:
+    made = found["provenance"]
+    yield f"{'made':<11}  {', '.join(f'{key} {_joined(value)}' for key, value in made.items() if key != 'skipped')}"
+    yield from _left_out(made.get("skipped", []))
+    yield f"{'rows':<11}  " + ", ".join(
+        f"{role} {count:,} x {found['num_features']:,} {found['spec']['features']['feature_dtype']}"
+        for role, count in found["rows"].items()
+    )
+    width = max(map(len, found["class_names"]))
+    for name in found["class_names"][:MAX_CLASSES_SHOWN]:
+        yield f"  {name:<{width}}  " + "  ".join(
+            f"{role} {counts[name]:>7,}" for role, counts in found["class_counts"].items()
+        )
+    if (more := len(found["class_names"]) - MAX_CLASSES_SHOWN) > 0:
+        yield f"  ... and {more} classes more (--json lists all)"
+    yield f"{'checked':<11}  {found['checked']}"
+
+
+def _overview_of_partial(found: dict[str, Any]) -> Iterator[str]:
+    yield f"{'made with':<11}  {', '.join(f'{key} {_joined(value)}' for key, value in found['made_with'].items())}"
+    yield from _left_out(found["skipped"])
+    for role, rows in found["rows"].items():
+        share = rows["finished"] / rows["total"]
+        yield f"{'rows':<11}  {role} {rows['finished']:,} of {rows['total']:,} finished ({share:.0%})"
+    left = "not known yet" if found["seconds_left"] is None else duration(found["seconds_left"])
+    yield f"{'time':<11}  {duration(found['seconds'])} so far, {left} left at the same pace"
+    yield f"{'now':<11}  " + (
+        f"being made by {found['held_by']}" if found["held_by"] else "not being made; the same command goes on"
+    )
+
+
+def _left_out(skipped: list[dict[str, str]]) -> Iterator[str]:
+    if skipped:
+        yield f"{'left out':<11}  {len(skipped)} bad images:"
+        yield from (f"  {image['reason']}" for image in skipped[:MAX_CLASSES_SHOWN])
+
+
+def _joined(value: Any) -> str:
+    if isinstance(value, dict):
+        return "(" + " ".join(f"{key} {_joined(inner)}" for key, inner in value.items()) + ")"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def of_parity(parity: Any) -> str:
+    """What the parity gate measured, a `tfl.export.Parity`."""
+    return (
+        f"(checked in a fresh process on {parity.num_images} images: logits within {parity.error:.1e} of the largest, "
+        f"{parity.tolerance:.0e} allowed; {parity.same_class:.0%} of the classes the same)"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Minutes and seconds."""
+    if seconds == float("inf"):
+        return "some time"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
