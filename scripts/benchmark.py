@@ -2,6 +2,7 @@
 
     python scripts/benchmark.py reading FOLDER    what the checksums cost on reading a cache, in a folder for 800 MB
     python scripts/benchmark.py memory FOLDER     peak memory of precompute and of the merge, 6,000 and 60,000 images
+    python scripts/benchmark.py heads CACHE       a grid of 32 heads over one, and logistic over scikit-learn's
 
 Prints a JSON object; seconds and bytes are lists, one entry a repeat.
 """
@@ -26,6 +27,7 @@ from tfl.spec import CacheSpec, DatasetSpec, FeatureSpec
 
 REPEATS = 5
 MEMORY_REPEATS = 3
+HEAD_REPEATS = 2
 NUM_FEATURES = 2048
 SHARD_ROWS = 1024
 
@@ -112,17 +114,67 @@ def memory(folder: Path) -> dict[str, Any]:
     return {"peak_bytes": peaks, "growth": growth}
 
 
+def heads(path: Path) -> dict[str, Any]:
+    """Training on a cache's rows: K heads in one pass, and the whole logistic path, against scikit-learn's one fit."""
+    from sklearn.linear_model import LogisticRegression
+
+    from tfl import head
+    from tfl.head.sgd import settings_of, train_grid
+    from tfl.head.standard import scaling_of
+    from tfl.recipes import Grid, Logistic, Selection
+
+    cache = open_cache(path)
+    fitting, val, everything = head.divide(head.read_rows(cache, "train", Selection()), 0.1, 0, cache.class_names)
+    grid = Grid(epochs=2, batch_size=256)
+    settings = settings_of(grid)
+    seconds: dict[str, list[float]] = {"one head": [], f"{len(settings)} heads": [], "logistic": [], "scikit-learn": []}
+    accuracies: dict[str, float] = {}
+
+    def logistic() -> None:
+        found = head.search(Logistic(), fresh(fitting), val)
+        accuracies["logistic"] = found.trial["val_accuracy"]
+        accuracies["l2"] = found.trial["setting"]["l2"]
+        found.refit(fresh(everything))
+
+    def scikit_learn() -> None:
+        scaling = scaling_of(fitting)
+        model = LogisticRegression(C=1 / (accuracies["l2"] * fitting.num_rows), max_iter=100)
+        model.fit(scaling.apply(fitting.features), fitting.labels)
+        accuracies["scikit-learn"] = float((model.predict(scaling.apply(val.features)) == val.labels).mean())
+
+    def fresh(rows: head.Rows) -> head.Rows:
+        return rows.part(slice(None))  # nothing of what an earlier repeat has found
+
+    for _ in range(REPEATS):
+        seconds["one head"].append(seconds_of(lambda: train_grid(grid, settings[:1], fitting)))
+        seconds[f"{len(settings)} heads"].append(seconds_of(lambda: train_grid(grid, settings, fitting)))
+    for _ in range(HEAD_REPEATS):
+        seconds["logistic"].append(seconds_of(logistic))
+        seconds["scikit-learn"].append(seconds_of(scikit_learn))
+    pairs = zip(seconds[f"{len(settings)} heads"], seconds["one head"], strict=True)
+    ratios = [many / one for many, one in pairs]
+    rows = {"fitting_rows": fitting.num_rows, "num_features": fitting.num_features}
+    return {**rows, "seconds": seconds, "val_accuracy": accuracies, "many_over_one": statistics.median(ratios)}
+
+
 def main() -> None:
     """Run what the command line names."""
     what, folder, *rest = sys.argv[1:]
     if what == "_merge":
         write_cache(Path(folder), int(rest[0]))
         return
+    if what == "heads":
+        print(json.dumps({**described(), **heads(Path(folder))}, indent=2))
+        return
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         result = {"reading": reading, "memory": memory}[what](Path(scratch))
+    print(json.dumps({**described(), **result}, indent=2))
+
+
+def described() -> dict[str, Any]:
+    """Machine and versions."""
     machine = {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
-    versions = {"h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version, "numpy": np.__version__}
-    print(json.dumps({**machine, **versions, **result}, indent=2))
+    return {**machine, "h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version, "numpy": np.__version__}
 
 
 if __name__ == "__main__":

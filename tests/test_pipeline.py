@@ -13,7 +13,7 @@ from tfl.backbone import build
 from tfl.cache import open_cache
 from tfl.export import export, predict
 from tfl.precompute import precompute
-from tfl.recipes import Reference
+from tfl.recipes import Logistic, Reference, Ridge, Selection
 from tfl.spec import DatasetSpec, FeatureSpec, Settings
 
 pytestmark = pytest.mark.real
@@ -65,6 +65,50 @@ def test_transfer_works(trained):
     """200 images are enough to be far from chance, 10 %."""
     metrics = run.evaluate(trained)
     assert metrics["accuracy_interval_95"][0] > 0.5
+
+
+def test_a_recipe_that_chooses_does_better(cache_path, trained, folder):
+    chosen = run.train(cache_path, Logistic(), runs_dir=folder / "runs")
+    assert run.evaluate(chosen)["accuracy"] > run.evaluate(trained)["accuracy"]
+    assert run.open_run(chosen).description["chosen"]["setting"]["l2"] in Logistic().l2
+
+
+def test_cats_from_dogs_out_of_the_same_cache(cache_path, folder):
+    """The article's worked example is binary."""
+    pair = run.train(cache_path, Ridge(), Selection(classes=("cat", "dog"), validation_fraction=0.2), "pair", folder)
+    metrics = run.evaluate(pair)
+    assert list(metrics["accuracy_per_class"]) == ["cat", "dog"]
+    assert metrics["roc_auc"] > 0.6
+
+
+@pytest.fixture(scope="module")
+def imbalanced(folder, settings):
+    """Twenty cats for each dog to train on, as many of the one as of the other to test on; at 64 pixels."""
+    source = datasets.open_dataset(DatasetSpec())
+    arrays = {"class_names": np.array(["cat", "dog"])}
+    for split, counts in (("train", (600, 30)), ("test", (150, 150))):
+        rows = list(datasets.rows(source, f"{split}[0:8000]", 0, 8000))
+        picked = [
+            [row.image for row in rows if source.class_names[row.label] == name][:count]
+            for name, count in zip(("cat", "dog"), counts, strict=True)
+        ]
+        arrays[f"{split}_images"] = np.concatenate(picked)
+        arrays[f"{split}_labels"] = np.repeat([0, 1], counts)
+    np.savez(folder / "imbalanced.npz", **arrays)
+    return precompute(FeatureSpec(image_size=64), DatasetSpec(str(folder / "imbalanced.npz")), settings)
+
+
+def test_one_dog_for_twenty_cats(imbalanced, folder):
+    found = {}
+    for word in ("none", "balanced"):
+        selection = Selection(validation_fraction=0.3, class_weight=word)
+        found[word] = run.evaluate(run.train(imbalanced, Logistic(), selection, word, folder))
+    plain, balanced = found["none"], found["balanced"]
+    assert plain["accuracy_per_class"]["dog"] < 0.4, "almost everything is called a cat"
+    assert balanced["balanced_accuracy"] > plain["balanced_accuracy"]
+    assert plain["at_threshold"]["threshold"] < 0.3
+    assert plain["at_threshold"]["balanced_accuracy"] > plain["balanced_accuracy"] + 0.05
+    assert 0.6 < plain["average_precision"] < 1
 
 
 def test_exported_accuracy_on_raw_images_is_evaluates(trained, folder):
