@@ -11,6 +11,7 @@ from tfl import engine, head
 from tfl.cache import Cost, PartialCache, Rows, Shard, open_cache
 from tfl.errors import RunError, SpecError
 from tfl.head import examples, model, sgd
+from tfl.metrics import measure_blocks
 from tfl.recipes import Reference
 from tfl.spec import CacheSpec, DatasetSpec, FeatureSpec
 
@@ -139,9 +140,25 @@ def test_streamed_validation_and_metrics_are_those_of_the_whole(chunked, small_b
     _, history = head.fit(Reference(epochs=1), whole, 3, val=streamed)
     assert history[0]["val_accuracy"] == expected[0]["val_accuracy"]
     assert history[0]["val_loss"] == pytest.approx(expected[0]["val_loss"], rel=1e-6)
-    ours, theirs = head.measure(trained, streamed), head.measure(trained, whole)
+    ours, theirs = (
+        measure_blocks((head.logits_of(trained, features), labels) for features, labels in examples.blocks())
+        for examples in (streamed, whole)
+    )
     np.testing.assert_array_equal(ours.confusion, theirs.confusion)
     assert ours.loss == pytest.approx(theirs.loss, rel=1e-6)
+
+
+def test_blocks_without_a_row_of_the_classes_are_passed_over(chunked, monkeypatch):
+    monkeypatch.setattr(examples, "BLOCK_BYTES", 4 * 8192 * 32)
+    of_two = head.Streamed(chunked, "train", classes=(2, 0))
+    labels = chunked.read_labels("train")
+    assert of_two.num_rows == np.isin(labels, [0, 2]).sum()
+    blocks = list(of_two.blocks())
+    assert len(blocks) < 301 / 32
+    found = np.concatenate([block for _, block in blocks])
+    np.testing.assert_array_equal(found, np.where(labels == 2, 0, 1)[labels != 1])
+    trained, _ = head.fit(Reference(epochs=2), of_two, 2)
+    assert trained.output_shape == (None, 2)
 
 
 def test_float16_features_are_trained_on_as_float32(tmp_path):

@@ -22,7 +22,7 @@ def test_mean_and_spread_of_every_recipe(cache, tmp_path):
     told = []
     asked = Shots(shots=(1, 3, 12), repeats=3)
     folder = shots.study(cache, asked, RECIPES, Selection(validation_fraction=0.3), tmp_path / "runs", told.append)
-    results = json.loads((folder / "shots.json").read_text())
+    results = json.loads((folder / "shots.json").read_text())["results"]
     assert results == told
     assert [(result["recipe"], result["shots"]) for result in results] == [
         (name, number) for number in (1, 3, 12) for name in ("reference", "logistic", "ridge", "knn")
@@ -37,7 +37,7 @@ def test_mean_and_spread_of_every_recipe(cache, tmp_path):
         assert picture.width > 300
     again = shots.study(cache, asked, RECIPES, Selection(validation_fraction=0.3), tmp_path / "runs")
     assert again.name == f"{cache.stem}-shots-2"
-    repeated = json.loads((again / "shots.json").read_text())
+    repeated = json.loads((again / "shots.json").read_text())["results"]
     assert [result["accuracies"] for result in repeated] == [result["accuracies"] for result in results]
 
 

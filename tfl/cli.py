@@ -126,6 +126,8 @@ def _train_with(kind: type[Recipe], is_named: bool) -> Callable[..., None]:
         """
         _start_keras()
         if shots.shots:
+            if not is_named and settings != kind():
+                raise SpecError("with --shots settings are those of one recipe: name it with --recipe")
             print(_study(cache, settings if is_named else None, selection, shots, folder))
         else:
             _train(cache, settings, selection, folder)
@@ -158,7 +160,13 @@ def _trial_cells(trial: "Trial") -> dict[str, Any]:
 
 
 def _study(cache: Path, recipe: Recipe | None, selection: Selection, shots: Shots, folder: RunFolder) -> Path:
-    """`--shots`: of one recipe if one was named, else of every one."""
+    """`--shots`: of one recipe if one was named, else of every one.
+
+    Raises:
+      SpecError: flags of a head, which a study does not leave.
+    """
+    if folder.name or folder.tensorboard or selection.calibrate:
+        raise SpecError("--shots leaves a study, no head: leave --name, --tensorboard and --calibrate out")
     from tfl.shots import RECIPES as EVERY
     from tfl.shots import study
 
@@ -213,6 +221,8 @@ def runs(
       remove: Run folders that are no longer wanted.
       as_json: Print JSON.
     """
+    if reproduce is not None and remove:
+        raise SpecError("--reproduce and --remove are two commands: give them one after the other")
     _start_keras()
     from tfl.run import list_runs, remove_run
 

@@ -27,10 +27,11 @@ class Reference:
     momentum: float = 0.9
     """Share of the last step that the next one keeps."""
     seed: int = 0
-    """Decides the initial kernel, the order of the rows in every epoch, and the validation part."""
+    """Decides the initial kernel and the order of the rows in every epoch."""
 
     def __post_init__(self) -> None:
         _require_at_least(1, epochs=self.epochs, batch_size=self.batch_size)
+        _require_at_least(0, seed=self.seed)
         if not (self.learning_rate > 0 and 0 <= self.momentum < 1):
             raise SpecError(
                 f"learning_rate is positive and momentum in [0, 1), got {self.learning_rate} and {self.momentum}"
@@ -59,6 +60,7 @@ class Grid:
     def __post_init__(self) -> None:
         _require_at_least(1, epochs=self.epochs, batch_size=self.batch_size)
         _require_some(learning_rate=self.learning_rate, weight_decay=self.weight_decay, kernel_seed=self.kernel_seed)
+        _require_at_least(0, seed=self.seed, kernel_seed=min(self.kernel_seed))
         if not (min(self.learning_rate) > 0 and min(self.weight_decay) >= 0 and 0 <= self.momentum < 1):
             raise SpecError(
                 "learning_rate is positive, weight_decay not negative and momentum in [0, 1), got "
@@ -82,6 +84,7 @@ class Logistic:
     def __post_init__(self) -> None:
         _require_some(l2=self.l2)
         _require_positive(l2=min(self.l2), tolerance=self.tolerance)
+        _require_at_least(0, seed=self.seed)
         _require_at_least(1, max_iterations=self.max_iterations)
 
 
@@ -97,6 +100,7 @@ class Ridge:
     def __post_init__(self) -> None:
         _require_some(l2=self.l2)
         _require_positive(l2=min(self.l2))
+        _require_at_least(0, seed=self.seed)
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,7 @@ class Mlp:
         _require_some(hidden=self.hidden)
         _require_at_least(1, hidden=min(self.hidden), epochs=self.epochs, batch_size=self.batch_size)
         _require_at_least(1, patience=self.patience)
+        _require_at_least(0, seed=self.seed)
         _require_positive(learning_rate=self.learning_rate)
         shares = {"dropout": self.dropout, "warmup": self.warmup, "label_smoothing": self.label_smoothing}
         for name, share in shares.items():
@@ -154,6 +159,7 @@ class Knn:
         _require_some(neighbours=self.neighbours, temperature=self.temperature)
         _require_at_least(1, neighbours=min(self.neighbours))
         _require_positive(temperature=min(self.temperature))
+        _require_at_least(0, seed=self.seed)
 
 
 @dataclass(frozen=True)
@@ -162,11 +168,15 @@ class Best:
 
     seconds: float = 600.0
     """Budget of the search; no recipe is begun after it. Refitting the chosen one comes on top."""
+    candidates: int = 7
+    """How many recipes are begun at most, in the order above."""
     seed: int = 0
     """Of every recipe."""
 
     def __post_init__(self) -> None:
         _require_positive(seconds=self.seconds)
+        _require_at_least(1, candidates=self.candidates)
+        _require_at_least(0, seed=self.seed)
 
 
 Recipe = Reference | Grid | Logistic | Ridge | Mlp | Knn | Best
@@ -190,7 +200,8 @@ class Selection:
     classes: tuple[str, ...] = ()
     """Classes to tell apart, in this order; all of them if none is named."""
     validation_fraction: float = 0.1
-    """Share of each class's training rows to choose settings on, where the cache has no val rows."""
+    """Share of each class's training rows to choose settings on, where the cache has no val rows and there are settings
+    to choose."""
     class_weight: Literal["none", "balanced"] = "none"
     """`balanced` weighs every row by the inverse of its class's frequency."""
     calibrate: bool = False
@@ -236,16 +247,21 @@ class Shots:
         _require_at_least(1, repeats=self.repeats, **({"shots": min(self.shots)} if self.shots else {}))
 
 
+ALONE: dict[type[Recipe], dict[str, Any]] = {
+    Reference: {},
+    Grid: {"learning_rate": (0.001,), "weight_decay": (0.0,), "kernel_seed": (0,)},
+    Logistic: {"l2": (0.1,)},
+    Ridge: {"l2": (1.0,)},
+    Mlp: {},
+    Knn: {"neighbours": (5,), "temperature": (0.05,)},
+}
+
+
 def alone(recipe: Recipe) -> Recipe:
     """The recipe with one setting, for rows too few to choose on.
 
-    Its numbers are not tuned to any dataset: strong penalties, and few neighbours.
+    Candidates that are one already stay; the others' numbers are not tuned to any dataset: strong penalties, and few
+    neighbours. `Best` has no such setting.
     """
-    match recipe:
-        case Logistic():
-            return replace(recipe, l2=(0.1,))
-        case Ridge():
-            return replace(recipe, l2=(1.0,))
-        case Knn():
-            return replace(recipe, neighbours=(5,), temperature=(0.05,))
-    return recipe
+    candidates = ALONE[type(recipe)]
+    return replace(recipe, **{name: one for name, one in candidates.items() if len(getattr(recipe, name)) > 1})

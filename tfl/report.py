@@ -16,6 +16,7 @@ from tfl.errors import RunError
 DOTS_PER_INCH = 120
 MARKERS = "osD^vPX*"
 MAX_BARS = 30
+MAX_CLASSES_APART = 60  # whose names a confusion matrix can show
 BEST_COLOUR, BAR_COLOUR = "#1f77b4", "#b5cde3"
 
 
@@ -41,13 +42,14 @@ def learning_curves(history: Sequence[Any], title: str, path: Path) -> None:
 def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str], title: str, path: Path) -> None:
     """Counts `(c, c)` of label (row) against predicted class (column), shaded by the share of the row."""
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)  # (c, c)
-    size = 2.5 + 0.55 * len(class_names)
+    size = 2.5 + 0.55 * min(len(class_names), MAX_CLASSES_APART)
     figure = Figure(figsize=(size, size), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    ticks = range(len(class_names))
-    axes.set_xticks(ticks, class_names, rotation=45, ha="right")
-    axes.set_yticks(ticks, class_names)
+    if len(class_names) <= MAX_CLASSES_APART:
+        ticks = range(len(class_names))
+        axes.set_xticks(ticks, class_names, rotation=45, ha="right")
+        axes.set_yticks(ticks, class_names)
     axes.set(xlabel="predicted", ylabel="label")
     if len(class_names) <= 30:
         for (row, column), count in np.ndenumerate(confusion):
@@ -96,9 +98,10 @@ def trials_picture(trials: Sequence[Mapping[str, Any]], title: str, path: Path) 
     The axis begins shortly below the worst bar.
 
     Args:
-      trials: at least one, with `recipe`, `setting` (words), `val_accuracy` (finite, 0..1) and `seconds`.
+      trials: at least one, with `recipe`, `setting` (words), `val_accuracy` (finite, 0..1), `seconds` and perhaps
+        `val_loss`, which decides among equals.
     """
-    best = sorted(trials, key=lambda trial: -trial["val_accuracy"])[:MAX_BARS]
+    best = sorted(trials, key=lambda trial: (-trial["val_accuracy"], trial.get("val_loss", 0.0)))[:MAX_BARS]
     accuracies = [100 * trial["val_accuracy"] for trial in best]
     names = [f"{trial['recipe']}  {trial['setting']}" for trial in best]
     words = [f"{accuracy:.2f} %, {trial['seconds']:,.1f} s" for accuracy, trial in zip(accuracies, best, strict=True)]

@@ -19,14 +19,15 @@ from tfl.cache import Cache, open_cache
 from tfl.errors import RunError, TflError
 from tfl.head import Epoch, Examples, InMemory, Listeners, Rows, Streamed, Trial
 from tfl.metrics import mcnemar
-from tfl.recipes import RECIPES, Recipe, Reference, Selection, name_of
+from tfl.recipes import RECIPES, Best, Recipe, Reference, Selection, name_of
 from tfl.scores import Scores
-from tfl.spec import CacheSpec, Role, View
+from tfl.spec import DIGEST_PREFIX, CacheSpec, DatasetSpec, Role, View
 
 logger = logging.getLogger(__name__)
 
 # As read, on the device, and as much again for what else grows.
 COPIES_IN_MEMORY = 3
+MANY_SECONDS = 1e9
 COPIES_TO_CHOOSE = 5  # and the division into parts, and both parts on the device
 
 
@@ -138,7 +139,7 @@ def train(
     started = time.monotonic()
     cache = open_cache(cache_path)
     class_names = selection.classes or cache.class_names
-    head.classes_of(cache, selection)
+    head.require_selection(cache, selection)
     if selection.calibrate and isinstance(recipe, Reference) and "val" not in cache.num_rows:
         raise RunError("--calibrate needs validation rows; the recipe reference has those of --val-split alone")
     folder = _new_folder(runs_dir, name, cache, name_of(recipe))
@@ -211,8 +212,7 @@ def _train_reference(cache: Cache, recipe: Reference, selection: Selection, list
             f"{engine.available_memory():,}",
         )
         train_rows: Examples = Streamed(cache, "train", recipe.batch_size, views, classes=classes)
-        counts = np.bincount(cache.read_labels("train"), minlength=cache.num_classes)
-        weights = head.class_weights(counts[list(classes)] if classes else counts, selection)
+        weights = head.class_weights(head.counts_of(cache, "train", selection), selection)
     else:
         rows = head.read_rows(cache, "train", selection)
         train_rows, weights = rows.stacked(), rows.class_weights
@@ -230,6 +230,25 @@ def _in_memory(examples: Examples) -> InMemory:
 
 
 def _train_chosen(cache: Cache, recipe: Recipe, selection: Selection, listeners: Listeners) -> _Trained:
+    require_memory(cache, recipe, selection)
+    fitting, val, everything = _divided(cache, recipe, selection)
+    found = head.search(recipe, fitting, val, listeners)
+    assert found.val_logits is not None
+    return _Trained(
+        found.refit(everything),
+        found.trials,
+        {**found.trial, "begun": found.begun},
+        found.history,
+        val=(found.val_logits, val.labels),
+    )
+
+
+def require_memory(cache: Cache, recipe: Recipe, selection: Selection) -> None:
+    """Refuse a recipe that needs all rows at once where they do not fit.
+
+    Raises:
+      RunError: how much is needed, and how much there is.
+    """
     num_views = len(head.views_of(cache, selection))
     if not _fits(cache, num_views, COPIES_TO_CHOOSE):
         needed = COPIES_TO_CHOOSE * _feature_bytes(cache, num_views)
@@ -238,12 +257,6 @@ def _train_chosen(cache: Cache, recipe: Recipe, selection: Selection, listeners:
             f"and {engine.available_memory():,} are available; the recipe reference reads them from the file, or "
             "precompute fewer --layers or a smaller slice"
         )
-    fitting, val, everything = _divided(cache, recipe, selection)
-    found = head.search(recipe, fitting, val, listeners)
-    assert found.val_logits is not None
-    return _Trained(
-        found.refit(everything), found.trials, dict(found.trial), found.history, val=(found.val_logits, val.labels)
-    )
 
 
 def _divided(cache: Cache, recipe: Recipe, selection: Selection) -> tuple[Rows, Rows, Rows]:
@@ -367,15 +380,25 @@ def compare(first: Path, second: Path) -> dict[str, Any]:
       `num_rows`, `accuracy` of each, and `only_a`, `only_b`, `difference`, `p_value` of `metrics.McNemar`.
 
     Raises:
-      RunError: they have no test rows in common; and see `evaluate`.
+      RunError: they are of different datasets, or have no test rows in common; and see `evaluate`.
     """
-    of_first, of_second = (_is_correct_by_id(open_run(folder)) for folder in (first, second))
+    runs = [open_run(folder) for folder in (first, second)]
+    datasets = [_images_of(run.spec.dataset) for run in runs]
+    if datasets[0] != datasets[1]:
+        raise RunError(f"{first} and {second} are of different datasets: {datasets[0]} and {datasets[1]}")
+    of_first, of_second = (_is_correct_by_id(run) for run in runs)
     shared = sorted(of_first.keys() & of_second.keys())
     if not shared:
         raise RunError(f"{first} and {second} have no test rows in common: their ids differ")
     a, b = (np.asarray([by_id[id_] for id_ in shared]) for by_id in (of_first, of_second))
     accuracy = {"a": float(a.mean()), "b": float(b.mean())}
     return {"a": str(first), "b": str(second), "num_rows": len(shared), "accuracy": accuracy, **mcnemar(a, b).to_dict()}
+
+
+def _images_of(dataset: DatasetSpec) -> str:
+    """What says which image an id is of: a digest of the content, or name and version."""
+    has_digest = dataset.version.startswith(DIGEST_PREFIX)
+    return dataset.version if has_digest else f"{dataset.dataset} {dataset.version}"
 
 
 def _is_correct_by_id(run: Run) -> dict[bytes, bool]:
@@ -398,43 +421,48 @@ def list_runs(runs_dir: Path) -> list[dict[str, Any]]:
     listed = []
     for folder in sorted(runs_dir.iterdir()) if runs_dir.is_dir() else []:
         try:
-            run = open_run(folder)
-            metrics = run.metrics
-        except (RunError, OSError, ValueError):
-            continue
-        test, chosen = metrics.get("test", {}), run.description.get("chosen")
-        listed.append(
-            {
-                "name": folder.name,
-                "recipe": run.description["recipe"],
-                "chosen": chosen and chosen["setting"],
-                "cache": Path(run.description["cache"]).name,
-                "classes": len(run.class_names),
-                "views": len(run.views),
-                "accuracy": test.get("accuracy"),
-                "interval": test.get("accuracy_interval_95"),
-                "val_accuracy": metrics.get("val", {}).get("accuracy"),
-                "seconds": run.description.get("seconds"),
-            }
-        )
+            listed.append(_listed(open_run(folder)))
+        except (RunError, OSError, ValueError, TypeError, AttributeError, KeyError):
+            logger.info("%s is passed over: it is no run of this version of tfl", folder)
     return listed
 
 
-def reproduce(folder: Path, listeners: Listeners = Listeners()) -> tuple[Path, list[str]]:  # noqa: B008
+def _listed(run: Run) -> dict[str, Any]:
+    metrics, chosen = run.metrics, run.description.get("chosen")
+    test = metrics.get("test", {})
+    return {
+        "name": run.folder.name,
+        "recipe": run.description["recipe"],
+        "chosen": chosen and chosen["setting"],
+        "cache": Path(run.description["cache"]).name,
+        "classes": len(run.class_names),
+        "views": len(run.views),
+        "accuracy": test.get("accuracy"),
+        "interval": test.get("accuracy_interval_95"),
+        "val_accuracy": metrics.get("val", {}).get("accuracy"),
+        "seconds": run.description.get("seconds"),
+    }
+
+
+def reproduce(folder: Path) -> tuple[Path, list[str]]:
     """Train a run again from its own `run.json`, beside it.
 
     Returns:
-      The new run's folder, and the names of the metrics that differ from the old one's; none on the same machine with
+      The new run's folder, and a line for each metric that differs from the old one's; none on the same machine with
       the same versions.
 
     Raises:
       RunError, CacheError: see `train`.
     """
-    run = open_run(folder)
-    cache = run.open_cache()
-    again = train(cache.path, run.recipe, run.selection, runs_dir=folder.parent, listeners=listeners)
+    run = open_run(folder.resolve())
+    recipe = run.recipe
+    if isinstance(recipe, Best):  # what time allowed then, and no other
+        recipe = replace(recipe, seconds=MANY_SECONDS, candidates=run.description["chosen"]["begun"])
+    again = train(run.open_cache().path, recipe, run.selection, runs_dir=run.folder.parent)
     old, new = run.metrics, open_run(again).metrics
-    differing = [
+    was_streamed, is_streamed = (each.description.get("streamed") for each in (run, open_run(again)))
+    differing = [f"streamed: {was_streamed} before, {is_streamed} now"] if was_streamed != is_streamed else []
+    differing += [
         f"{role} {name}: {value} before, {new[role].get(name)} now"
         for role, values in old.items()
         for name, value in values.items()

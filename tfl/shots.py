@@ -3,17 +3,19 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
-from tfl import head, report
+from tfl import engine, head, report
 from tfl.cache import open_cache
 from tfl.errors import RunError
 from tfl.head import Rows
 from tfl.metrics import measure
-from tfl.recipes import Knn, Logistic, Mlp, Recipe, Reference, Ridge, Selection, Shots, alone, name_of
+from tfl.recipes import Best, Knn, Logistic, Mlp, Recipe, Reference, Ridge, Selection, Shots, alone, name_of
+from tfl.run import require_memory
 
 RECIPES: tuple[Recipe, ...] = (Reference(), Logistic(), Ridge(), Mlp(), Knn())
 LEAST_TO_CHOOSE = 10  # images of a class: below, a recipe's settings are not chosen but its own
@@ -46,13 +48,17 @@ def study(
     the images it is given, where those are at least ten of each class.
 
     Returns:
-      A folder with `shots.json` and `shots.png`.
+      A folder with `shots.json` (how the study was made, and its `results`) and `shots.png`.
 
     Raises:
       RunError: a class has fewer images than shots.
     """
     cache = open_cache(cache_path)
     names = selection.classes or cache.class_names
+    if any(isinstance(recipe, Best) for recipe in recipes):
+        raise RunError("a study of few images compares recipes; best is none of its own: leave --recipe best out")
+    head.require_selection(cache, selection)
+    require_memory(cache, recipes[0], selection)
     pool, val, _ = head.divide(head.read_rows(cache, "train", selection), selection.validation_fraction, 0, names)
     _require_enough(pool, max(shots.shots), names)
     results = []
@@ -72,7 +78,18 @@ def study(
                 )
             )
             on_result(results[-1])
-    return _leave(results, runs_dir, f"{cache.path.stem}-shots", val.num_rows)
+    description = {
+        "cache": cache.path.name,
+        "fingerprint": cache.spec.fingerprint,
+        "selection": asdict(selection),
+        "recipes": {name_of(recipe): asdict(recipe) for recipe in recipes},
+        "repeats": shots.repeats,
+        "validation_rows": val.num_rows,
+        "versions": engine.versions(),
+        "device": engine.device(),
+        "results": results,
+    }
+    return _leave(description, runs_dir, f"{cache.path.stem}-shots")
 
 
 def _require_enough(pool: Rows, num_shots: int, class_names: tuple[str, ...]) -> None:
@@ -90,7 +107,8 @@ def _draws(pool: Rows, num_shots: int, repeats: int) -> Iterator[Rows]:
     for seed in range(repeats):
         rng = np.random.default_rng(seed)
         of_classes = (np.flatnonzero(pool.labels == label) for label in range(pool.num_classes))
-        yield pool.part(np.concatenate([rng.permutation(rows)[:num_shots] for rows in of_classes]))
+        few = pool.part(np.concatenate([rng.permutation(rows)[:num_shots] for rows in of_classes]))
+        yield replace(few, class_weights=np.ones(pool.num_classes, np.float32))  # as many of each: they count the same
 
 
 def _accuracy(recipe: Recipe, few: Rows, num_shots: int, val: Rows, class_names: tuple[str, ...]) -> float:
@@ -102,11 +120,11 @@ def _accuracy(recipe: Recipe, few: Rows, num_shots: int, val: Rows, class_names:
     return measure(head.logits_of(model, val.features), val.labels).accuracy
 
 
-def _leave(results: list[Result], runs_dir: Path, stem: str, num_rows: int) -> Path:
+def _leave(description: dict[str, Any], runs_dir: Path, stem: str) -> Path:
     taken = {path.name for path in runs_dir.iterdir()} if runs_dir.is_dir() else set()
     folder = runs_dir / next(f"{stem}-{n}" for n in range(1, len(taken) + 2) if f"{stem}-{n}" not in taken)
     folder.mkdir(parents=True)
-    (folder / "shots.json").write_text(json.dumps(results, indent=2) + "\n")
-    title = f"accuracy on {num_rows:,} held-out training images, by images of each class"
-    report.shots_picture(results, title, folder / "shots.png")
+    (folder / "shots.json").write_text(json.dumps(description, indent=2) + "\n")
+    title = f"accuracy on {description['validation_rows']:,} held-out training images, by images of each class"
+    report.shots_picture(description["results"], title, folder / "shots.png")
     return folder

@@ -6,8 +6,6 @@ everything.
 
 from collections.abc import Callable
 
-import keras
-
 from tfl.errors import RunError
 from tfl.head import best, knn, logistic, mlp, ridge, sgd
 from tfl.head.examples import (
@@ -17,16 +15,17 @@ from tfl.head.examples import (
     Streamed,
     class_weights,
     classes_of,
+    counts_of,
     divide,
     joined,
     mean_of,
     read_rows,
+    require_selection,
     views_of,
 )
 from tfl.head.model import load, logits_of, with_temperature
 from tfl.head.search import Epoch, Listeners, Search, Trial
 from tfl.head.sgd import fit
-from tfl.metrics import Metrics, measure_blocks
 from tfl.recipes import Best, Grid, Knn, Logistic, Mlp, Recipe, Reference, Ridge
 
 __all__ = [
@@ -40,14 +39,15 @@ __all__ = [
     "Trial",
     "class_weights",
     "classes_of",
+    "counts_of",
     "divide",
     "fit",
     "joined",
     "load",
     "logits_of",
     "mean_of",
-    "measure",
     "read_rows",
+    "require_selection",
     "search",
     "views_of",
     "with_temperature",
@@ -77,8 +77,3 @@ def search(recipe: Recipe, fitting: Rows, val: Rows | None, listeners: Listeners
     if isinstance(recipe, Best) and val is None:
         raise RunError("the recipe best chooses between recipes on validation rows, and there are none")
     return SEARCHES[type(recipe)](recipe, fitting, val, listeners)
-
-
-def measure(head: keras.Model, examples: Examples) -> Metrics:
-    """Metrics of a head on labelled features."""
-    return measure_blocks((logits_of(head, features), labels) for features, labels in examples.blocks())

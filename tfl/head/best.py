@@ -1,11 +1,13 @@
 """Every recipe under one budget of time; validation chooses between them."""
 
+import itertools
 import logging
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from tfl.errors import RunError
 from tfl.head import knn, logistic, mlp, ridge
 from tfl.head.examples import Rows
 from tfl.head.search import Listeners, Search, Trial, best_of
@@ -23,18 +25,31 @@ NETWORKS = (
 
 
 def search(recipe: Best, fitting: Rows, val: Rows, listeners: Listeners = Listeners()) -> Search:  # noqa: B008
-    """Quick recipes first; none is begun when the time is spent, but the first one always is."""
+    """Quick recipes first; none is begun when the time is spent, but the first one always is.
+
+    Raises:
+      RunError: every recipe that was begun failed; of one that fails among others only a warning is left.
+    """
     started = time.monotonic()
     searches: list[Search] = []
-    for search_one, name in _recipes(recipe, fitting, val, listeners):
-        if searches and time.monotonic() - started > recipe.seconds:
+    failures: list[RunError] = []
+    begun = 0
+    for search_one, name in itertools.islice(_recipes(recipe, fitting, val, listeners), recipe.candidates):
+        if begun and time.monotonic() - started > recipe.seconds:
             logger.info("the %g seconds are spent: %s is left out, and what would come after it", recipe.seconds, name)
             break
-        searches.append(search_one())
+        begun += 1
+        try:
+            searches.append(search_one())
+        except RunError as error:
+            logger.warning("%s is left out: %s", name, error)
+            failures.append(error)
+    if not searches:
+        raise failures[0]
     chosen = best_of([found.trial for found in searches])
     before = sum(len(found.trials) for found in searches[:chosen])
     trials: list[Trial] = [trial for found in searches for trial in found.trials]
-    return replace(searches[chosen], trials=trials, chosen=before + searches[chosen].chosen)
+    return replace(searches[chosen], trials=trials, chosen=before + searches[chosen].chosen, begun=begun)
 
 
 def _recipes(recipe: Best, fitting: Rows, val: Rows, listeners: Listeners) -> Iterator[tuple[Any, str]]:

@@ -10,9 +10,9 @@ import numpy as np
 from keras import ops
 
 from tfl.cache import Cache
-from tfl.errors import RunError
+from tfl.errors import CacheError, RunError
 from tfl.recipes import Selection
-from tfl.spec import Role, View
+from tfl.spec import VIEWS, Role, View
 
 BLOCK_BYTES = 64 << 20  # of float32 features: what streaming holds once as read and once on the device
 
@@ -98,7 +98,7 @@ class Streamed:
         return 1 if self.is_averaged else len(self.views)
 
     def blocks(self, rng: np.random.Generator | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Blocks of nearly equal size, of about `BLOCK_BYTES` at most; see `Cache.blocks`.
+        """Blocks of nearly equal size, of about `BLOCK_BYTES` at most; see `Cache.blocks`. Other classes are cut.
 
         Equal, because a short last block would hold few chunks: where images are stored class by class, few classes,
         and the epoch would end with them: on CIFAR-10 sorted by class that cost 2 to 7 points of test accuracy (n = 3).
@@ -118,7 +118,8 @@ class Streamed:
             )
             for view in self.views
         ]
-        return (self._joined(of_views) for of_views in zip(*passes, strict=True))
+        blocks = (self._joined(of_views) for of_views in zip(*passes, strict=True))
+        return (block for block in blocks if len(block[1]))  # none of the classes may be in one
 
     def _joined(self, of_views: tuple[tuple[np.ndarray, np.ndarray], ...]) -> tuple[np.ndarray, np.ndarray]:
         labels = of_views[0][1]
@@ -216,7 +217,7 @@ def read_rows(cache: Cache, role: Role, selection: Selection) -> Rows:
 
     Raises:
       CacheError: the cache lacks the role or a view.
-      RunError: fewer than two of the classes have rows, or a class that was asked for is none of the cache's.
+      RunError: a class that was asked for is none of the cache's.
     """
     labels = cache.read_labels(role)
     views = tuple(cache.read_view(role, view).astype(np.float32, copy=False) for view in views_of(cache, selection))
@@ -224,13 +225,38 @@ def read_rows(cache: Cache, role: Role, selection: Selection) -> Rows:
     if classes:
         labels, is_kept = renumbered(labels, classes)
         views = tuple(view[is_kept] for view in views)
-    num_classes = len(classes) or cache.num_classes
-    counts = np.bincount(labels, minlength=num_classes)
-    if (counts > 0).sum() < 2:
-        names = selection.classes or cache.class_names
-        present = ", ".join(names[i] for i in np.flatnonzero(counts)) or "no class"
-        raise RunError(f"a head tells classes apart, but the {role} rows of {cache.path} are all of {present}")
-    return Rows(views, labels, num_classes, class_weights(counts, selection))
+    counts = counts_of(cache, role, selection)
+    return Rows(views, labels, len(counts), class_weights(counts, selection))
+
+
+def counts_of(cache: Cache, role: Role, selection: Selection) -> np.ndarray:
+    """How many rows each of the selection's classes has, `(c,)`."""
+    counts = np.bincount(cache.read_labels(role), minlength=cache.num_classes)
+    classes = classes_of(cache, selection)
+    return counts[list(classes)] if classes else counts
+
+
+def require_selection(cache: Cache, selection: Selection) -> None:
+    """Refuse, before anything is trained, what the selection cannot have of this cache.
+
+    Raises:
+      CacheError: the cache lacks training rows, or views.
+      RunError: a class is none of the cache's, fewer than two have training rows, or none has rows of another role.
+    """
+    if missing := [view for view in selection.views if view not in cache.views]:
+        every = " ".join(view for view in VIEWS if view in (*cache.views, *missing))
+        raise CacheError(
+            f"{cache.path} has no view {' '.join(missing)}; it has {' '.join(cache.views)}. Precompute again with "
+            f"--views {every}: a view added later costs that view alone"
+        )
+    names = selection.classes or cache.class_names
+    for role in dict.fromkeys(("train", *cache.num_rows)):
+        present = [names[i] for i in np.flatnonzero(counts_of(cache, role, selection))]
+        if len(present) < (2 if role == "train" else 1):
+            raise RunError(
+                f"a head tells classes apart, but the {role} rows of {cache.path} are all of "
+                f"{', '.join(present) or 'other classes'}; classes asked for: {', '.join(names[:50])}"
+            )
 
 
 def class_weights(counts: np.ndarray, selection: Selection) -> np.ndarray:
@@ -238,7 +264,7 @@ def class_weights(counts: np.ndarray, selection: Selection) -> np.ndarray:
     if selection.class_weight == "none":
         return np.ones(len(counts), np.float32)
     weights = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
-    return np.asarray(weights, np.float32)
+    return np.where(counts > 0, weights, 1).astype(np.float32)
 
 
 def views_of(cache: Cache, selection: Selection) -> tuple[View, ...]:
@@ -261,6 +287,8 @@ def classes_of(cache: Cache, selection: Selection) -> tuple[int, ...]:
 def divide(rows: Rows, fraction: float, seed: int, class_names: tuple[str, ...]) -> tuple[Rows, Rows, Rows]:
     """Fitting rows, validation rows and both together, stratified: `fraction` of each class is for validation.
 
+    Classes without rows have none in either.
+
     Raises:
       RunError: that leaves a class without a row on one side.
     """
@@ -269,7 +297,12 @@ def divide(rows: Rows, fraction: float, seed: int, class_names: tuple[str, ...])
     for label in range(rows.num_classes):
         of_class = np.flatnonzero(rows.labels == label)
         num = round(fraction * len(of_class))
-        if not 0 < num < len(of_class):
+        if len(of_class) == 1:
+            raise RunError(
+                f"class {class_names[label]!r} has 1 row, too few for fitting and for validation; leave it out "
+                "(--classes names the others), or precompute with validation rows of their own (--val-split)"
+            )
+        if len(of_class) and not 0 < num < len(of_class):
             raise RunError(
                 f"validation_fraction {fraction} leaves class {class_names[label]!r}, which has {len(of_class)} rows, "
                 f"{num} for validation and {len(of_class) - num} for fitting; choose another --validation-fraction"

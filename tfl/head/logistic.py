@@ -64,10 +64,12 @@ def search(recipe: Logistic, fitting: Rows, val: Rows | None = None, listeners: 
     l2 = trials[chosen]["setting"]["l2"]
 
     def refit(rows: Rows) -> keras.Model:
-        # Eigenvectors of the fitting rows only speed the solver up: for a few rows more they serve as well.
+        # Where they span all columns, eigenvectors of the fitting rows only speed the solver up: for a few rows more
+        # they serve as well. Fewer rows than columns span less than more rows do.
+        own = basis if fitting.num_rows >= rows.num_features else basis_of(rows)
         limits = (recipe.tolerance, recipe.max_iterations)
-        solved = _solve(solution, l2, basis, _loss_function(rows), limits)
-        return dense([basis.scaling.folded(solved.kernel, solved.bias)])
+        solved = _solve(solution, l2, own, _loss_function(rows), limits)
+        return dense([own.scaling.folded(solved.kernel, solved.bias)])
 
     return Search(head, trials, chosen, val_logits, refit)
 
@@ -117,7 +119,7 @@ def _solve(start: _Solution, l2: float, basis: Basis, loss_of: LossFunction, lim
 
     The variables are v with kernel = Q diag(1 / sqrt(a s + l2)) v, where Q diag(s) Q' are the correlations of the
     features and a the mean of p (1 - p): the Hessian in v is then near the identity, and some ten to thirty steps do
-    what takes hundreds in the kernel itself (the solution lies in the span of Q whatever the rows' number).
+    what takes hundreds in the kernel itself. (The solution lies in the span of Q where that is of the rows' own.)
 
     Args:
       limits: largest component of the gradient in v, and number of steps, at which to stop.

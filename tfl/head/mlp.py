@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfl import engine
 from tfl.errors import RunError
 from tfl.head.examples import Rows
 from tfl.head.model import dense, logits_of
@@ -27,7 +28,7 @@ def search(recipe: Mlp, fitting: Rows, val: Rows | None = None, listeners: Liste
     started = time.perf_counter()
     head, history, best = _train(recipe, fitting, val, recipe.epochs, listeners.on_epoch)
     val_logits = None if val is None else logits_of(head, val.features)
-    setting = {"hidden": list(recipe.hidden), "dropout": recipe.dropout, "epochs": best}
+    setting = {"hidden": list(recipe.hidden), "dropout": recipe.dropout, "epochs": best, "of": recipe.epochs}
     done = trial("mlp", setting, started, val_logits, val)
     listeners.on_trial(done)
     return Search(head, [done], 0, val_logits, lambda rows: _train(recipe, rows, None, best, silent)[0], history)
@@ -46,7 +47,8 @@ def _train(
         weighted_metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
     )
     watch = _Watch(recipe, scaling, val, on_epoch)
-    network.fit(batches, epochs=epochs, shuffle=False, verbose=0, callbacks=[watch])
+    with engine.exact_float32():
+        network.fit(batches, epochs=epochs, shuffle=False, verbose=0, callbacks=[watch])
     return watch.best_head, watch.history, watch.best_epoch
 
 
@@ -98,7 +100,10 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
         if self._recipe.mixup:
             share = np.float32(self._rng.beta(self._recipe.mixup, self._recipe.mixup))
             other = self._rng.permutation(len(order))
-            x, y, weights = (share * a + (1 - share) * a[other] for a in (x, y, weights))
+            # Targets as they count, so that a class's share of the loss is what its weight says.
+            x, counted = (share * a + (1 - share) * a[other] for a in (x, y * weights[:, None]))
+            weights = counted.sum(axis=1)
+            y = counted / weights[:, None]
         return x, y, weights
 
     def _drawn(self, order: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from tfl.errors import RunError
 
 MAX_CONFIG_BYTES = 1 << 20  # of a head's file
 SIMILARITY_BYTES = 256 << 20  # of the cosines that a block of rows may take
-LEAST_VOTE = 1e-6  # share of the votes that a class without neighbours gets: its logit stays finite
+LEAST_VOTE = 1e-3  # share of the votes that every class gets beside its neighbours': no logit is out of all bounds
 
 
 @keras.saving.register_keras_serializable("tfl")
@@ -94,7 +94,7 @@ def _dense_of(widths: Sequence[int]) -> keras.Model:
 
 def neighbours(memory: np.ndarray, votes: np.ndarray, k: int, temperature: float, divisor: float = 1.0) -> keras.Model:
     """A head that votes: normalised memory `(m, d)`, votes `(m, c)`."""
-    layer = Neighbours(len(votes), votes.shape[1], k, temperature, divisor, name="logits")
+    layer = Neighbours(len(votes), votes.shape[1], k, float(temperature), float(divisor), name="logits")
     head = _voting(memory.shape[1], layer)
     head.set_weights([memory, votes])
     return head
@@ -198,7 +198,8 @@ def logits_of(head: keras.Model, features: np.ndarray, block_rows: int = 8192) -
     """The head's logits `(n, c)` of features `(n, d)`, in blocks."""
     last = head.layers[-1]
     if isinstance(last, Neighbours):
-        block_rows = max(1, min(block_rows, SIMILARITY_BYTES // (4 * last.num_rows)))
+        widest = max(last.num_rows, last.neighbours * last.num_classes)  # cosines, or the neighbours' votes
+        block_rows = max(1, min(block_rows, SIMILARITY_BYTES // (4 * widest)))
     with engine.exact_float32():
         blocks = [
             ops.convert_to_numpy(head(ops.convert_to_tensor(features[i : i + block_rows], "float32"), training=False))

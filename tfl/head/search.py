@@ -60,6 +60,7 @@ class Search:
       val_logits: of the head on the validation rows, `(n, c)`; None without validation rows.
       refit: the head with the chosen setting fitted on the rows given.
       history: one entry an epoch, of recipes that have them.
+      begun: how many recipes were carried out, of `best`.
     """
 
     head: keras.Model
@@ -68,6 +69,7 @@ class Search:
     val_logits: np.ndarray | None
     refit: Callable[[Rows], keras.Model]
     history: list[Epoch] = field(default_factory=list)
+    begun: int = 1
 
     @property
     def trial(self) -> Trial:

@@ -237,6 +237,8 @@ def _block_function(common: _Common) -> Callable[..., Any]:
     has_decay = bool(decays.any())
 
     def run_steps(features: Any, labels: Any, order: Any, is_row: Any, class_weights: Any, state: Any) -> Any:
+        rates, shrinkage = ops.convert_to_tensor(learning_rates), ops.convert_to_tensor(decays)  # (K c,)
+
         def step(i: Any, carry: Any) -> Any:
             (kernel, bias, kernel_velocity, bias_velocity), loss, correct = carry
             rows, counts = order[i], is_row[i]  # (m,), (m,)
@@ -250,9 +252,9 @@ def _block_function(common: _Common) -> Callable[..., Any]:
             error = ops.reshape(error, (-1, num_heads * num_classes))  # (m, K c)
             kernel_gradient = ops.matmul(ops.transpose(x), error)  # (d, m) @ (m, K c)
             if has_decay:
-                kernel, bias = kernel - decays * kernel, bias - decays * bias
-            kernel_velocity = common.momentum * kernel_velocity - learning_rates * kernel_gradient
-            bias_velocity = common.momentum * bias_velocity - learning_rates * ops.sum(error, axis=0)
+                kernel, bias = kernel - shrinkage * kernel, bias - shrinkage * bias
+            kernel_velocity = common.momentum * kernel_velocity - rates * kernel_gradient
+            bias_velocity = common.momentum * bias_velocity - rates * ops.sum(error, axis=0)
             is_correct = ops.cast(ops.equal(ops.argmax(logits, axis=-1), ops.argmax(y, axis=-1)), "float32")  # (m, K)
             return (
                 (kernel + kernel_velocity, bias + bias_velocity, kernel_velocity, bias_velocity),

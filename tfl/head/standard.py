@@ -12,6 +12,7 @@ from tfl.errors import RunError
 from tfl.head.examples import Rows
 
 BLOCK_ROWS = 4096
+CONSTANT_VARIANCE = 1e-10  # of the squared mean: float32 columns hold 1e-7 of their values
 LEAST_EIGENVALUE = 1e-7  # of the largest: float32 sums hold no smaller ones
 
 
@@ -38,30 +39,39 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Moments:
-    """Weighted sums over rows: of 1, of x `(d,)` and of its outer products `(d, d)`; those of two parts add up."""
+    """Weighted sums over rows: of 1, of x - shift `(d,)` and of its outer products `(d, d)`; those of two parts add up.
 
+    Attributes:
+      shift: near the mean, float32 `(d,)`: of products of the columns themselves float32 would lose small variances.
+    """
+
+    shift: np.ndarray
     total: float
     first: np.ndarray
     second: np.ndarray
 
     def __add__(self, other: "Moments") -> "Moments":
-        return Moments(self.total + other.total, self.first + other.first, self.second + other.second)
+        return Moments(self.shift, self.total + other.total, self.first + other.first, self.second + other.second)
 
     def scaling(self) -> Scaling:
         """Mean and standard deviation of each column."""
-        mean = self.first / self.total
-        variance = np.maximum(self.second.diagonal() / self.total - mean**2, 0.0)
-        is_constant = variance <= 1e-10 * (1 + mean**2)  # what float32 sums leave of zero
-        return Scaling(mean.astype(np.float32), np.where(is_constant, 1.0, np.sqrt(variance)).astype(np.float32))
+        beside = self.first / self.total  # (d,)
+        return _scaling(self.shift + beside, self.second.diagonal() / self.total - beside**2)
 
     def correlations(self, scaling: Scaling) -> np.ndarray:
         """Of the standardised columns, float64 `(d, d)`."""
-        mean, scale = scaling.mean.astype(np.float64), scaling.scale.astype(np.float64)
+        beside, scale = self.first / self.total, scaling.scale.astype(np.float64)
         covariance = self.second / self.total
-        covariance -= np.outer(mean, mean)
+        covariance -= np.outer(beside, beside)
         covariance /= scale[:, None]
         covariance /= scale
         return covariance
+
+
+def _scaling(mean: np.ndarray, variance: np.ndarray) -> Scaling:
+    is_constant = variance <= CONSTANT_VARIANCE * mean**2
+    scale = np.sqrt(np.where(is_constant, 1.0, variance))
+    return Scaling(mean.astype(np.float32), scale.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -87,8 +97,7 @@ def scaling_of(rows: Rows) -> Scaling:
         pieces = [np.s_[i : i + BLOCK_ROWS] for i in range(0, rows.num_rows, BLOCK_ROWS)]
         mean = sum((weights[p] * rows.features[p]).sum(axis=0) for p in pieces) / total
         variance = sum((weights[p] * (rows.features[p] - mean) ** 2).sum(axis=0) for p in pieces) / total
-        scale = np.where(variance <= 1e-10 * (1 + mean**2), 1.0, np.sqrt(variance))
-        return Scaling(mean.astype(np.float32), scale.astype(np.float32))
+        return _scaling(mean, variance)
 
     return rows.remember("scaling", make)  # type: ignore[no-any-return]
 
@@ -97,29 +106,34 @@ def moments_of(rows: Rows) -> Moments:
     """The sums of all rows, formed once; products in float32, added up in float64."""
 
     def make() -> Moments:
-        if rows.parts:
-            first, *rest = (moments_of(part) for part in rows.parts)
-            return sum(rest, first)
-        d = rows.num_features
-        product = engine.compile_function(lambda x, weighted: ops.matmul(ops.transpose(weighted), x))
-        total, sums, outer = 0.0, np.zeros(d), np.zeros((d, d))
-        for start in range(0, rows.num_rows, BLOCK_ROWS):
-            block = rows.features[start : start + BLOCK_ROWS]  # (m, d)
-            weights = rows.weights[start : start + BLOCK_ROWS]  # (m,)
-            weighted = block * weights[:, None]
-            with engine.exact_float32(), np.errstate(over="ignore", invalid="ignore"):
-                outer += _array(product(ops.convert_to_tensor(block), ops.convert_to_tensor(weighted)))
-            total += float(weights.sum(dtype=np.float64))
-            sums += weighted.sum(axis=0, dtype=np.float64)
-        if not np.isfinite(outer).all():
-            largest = max(abs(float(rows.features.max())), abs(float(rows.features.min())))
-            raise RunError(
-                f"the largest feature is {largest:.0e}, and its square is more than float32 holds; the recipes "
-                "reference and mlp take such features"
-            )
-        return Moments(total, sums, outer)
+        if not rows.parts:
+            return _sums(rows, scaling_of(rows).mean)
+        first, *rest = rows.parts
+        of_first = moments_of(first)
+        return sum((_sums(part, of_first.shift) for part in rest), of_first)
 
     return rows.remember("moments", make)  # type: ignore[no-any-return]
+
+
+def _sums(rows: Rows, shift: np.ndarray) -> Moments:
+    d = rows.num_features
+    product = engine.compile_function(lambda x, weighted: ops.matmul(ops.transpose(weighted), x))
+    total, first, second = 0.0, np.zeros(d), np.zeros((d, d))
+    for start in range(0, rows.num_rows, BLOCK_ROWS):
+        block = rows.features[start : start + BLOCK_ROWS] - shift  # (m, d)
+        weights = rows.weights[start : start + BLOCK_ROWS]  # (m,)
+        weighted = block * weights[:, None]
+        with engine.exact_float32(), np.errstate(over="ignore", invalid="ignore"):
+            second += _array(product(ops.convert_to_tensor(block), ops.convert_to_tensor(weighted)))
+        total += float(weights.sum(dtype=np.float64))
+        first += weighted.sum(axis=0, dtype=np.float64)
+    if not np.isfinite(second).all():
+        largest = max(abs(float(rows.features.max())), abs(float(rows.features.min())))
+        raise RunError(
+            f"the largest feature is {largest:.0e}, and its square is more than float32 holds; the recipes "
+            "reference and mlp take such features"
+        )
+    return Moments(shift, total, first, second)
 
 
 def basis_of(rows: Rows) -> Basis:
