@@ -32,7 +32,7 @@ def learning_curves(history: Sequence[Any], title: str, path: Path) -> None:
         for key, label in ((name, "training (running mean)"), (f"val_{name}", "validation")):
             if key in history[0]:
                 axes.plot(epochs, [entry[key] for entry in history], marker="o", markersize=3, label=label)
-        axes.set(xlabel="epoch", ylabel=f"{name} ({unit})", xticks=epochs if len(epochs) <= 20 else epochs[::10])
+        axes.set(xlabel="epoch", ylabel=f"{name} ({unit})", xticks=epochs[:: math.ceil(len(epochs) / 10)])
         axes.grid(alpha=0.3)
         axes.legend()
     figure.suptitle(title)
