@@ -1,5 +1,6 @@
 """Labelled features on their way to a head: all in memory, or streamed from a cache."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -118,8 +119,16 @@ class Streamed:
             )
             for view in self.views
         ]
-        blocks = (self._joined(of_views) for of_views in zip(*passes, strict=True))
-        return (block for block in blocks if len(block[1]))  # none of the classes may be in one
+        return passes[0] if len(passes) == 1 and not self.classes else self._chosen(passes)
+
+    def _chosen(self, passes: list[Iterator[tuple[np.ndarray, np.ndarray]]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Joined blocks, of which none is held while the next one is read; those without a row of the classes go."""
+        while of_views := tuple(itertools.chain.from_iterable(itertools.islice(each, 1) for each in passes)):
+            block = self._joined(of_views)
+            del of_views
+            if len(block[1]):
+                yield block
+            del block
 
     def _joined(self, of_views: tuple[tuple[np.ndarray, np.ndarray], ...]) -> tuple[np.ndarray, np.ndarray]:
         labels = of_views[0][1]
