@@ -21,7 +21,7 @@ from tfl.head import Epoch, Examples, InMemory, Listeners, Rows, Streamed, Trial
 from tfl.metrics import mcnemar
 from tfl.recipes import RECIPES, Best, Recipe, Reference, Selection, name_of
 from tfl.scores import Scores
-from tfl.spec import DIGEST_PREFIX, CacheSpec, DatasetSpec, Role, View
+from tfl.spec import CacheSpec, Role, View
 
 logger = logging.getLogger(__name__)
 
@@ -200,7 +200,7 @@ def _leave_confusion(folder: Path, test: dict[str, Any], class_names: tuple[str,
 
 def _train_reference(cache: Cache, recipe: Reference, selection: Selection, listeners: Listeners) -> _Trained:
     views, classes = head.views_of(cache, selection), head.classes_of(cache, selection)
-    val_rows = Streamed(cache, "val", views=views, is_averaged=True, classes=classes)
+    val_rows = _rows_of("val", cache, selection)
     num_classes = len(classes) or cache.num_classes
     is_streamed = not _fits(cache, len(views), COPIES_IN_MEMORY)
     if is_streamed:
@@ -326,10 +326,13 @@ def _new_folder(runs_dir: Path, name: str, cache: Cache, recipe_name: str) -> Pa
         if (runs_dir / name).exists():
             raise RunError(f"there is a run {runs_dir / name} already; choose another --name or remove it")
         return runs_dir / name
-    stem = f"{cache.path.stem}-{recipe_name}"
-    taken = {path.name for path in runs_dir.iterdir()}
-    number = next(n for n in range(1, len(taken) + 2) if f"{stem}-{n}" not in taken)
-    return runs_dir / f"{stem}-{number}"
+    return numbered(runs_dir, f"{cache.path.stem}-{recipe_name}")
+
+
+def numbered(folder: Path, stem: str) -> Path:
+    """The first of `<stem>-1`, `<stem>-2`... that is not there yet."""
+    taken = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return folder / next(f"{stem}-{n}" for n in range(1, len(taken) + 2) if f"{stem}-{n}" not in taken)
 
 
 def _write_json(path: Path, values: Any) -> None:
@@ -383,7 +386,7 @@ def compare(first: Path, second: Path) -> dict[str, Any]:
       RunError: they are of different datasets, or have no test rows in common; and see `evaluate`.
     """
     runs = [open_run(folder) for folder in (first, second)]
-    datasets = [_images_of(run.spec.dataset) for run in runs]
+    datasets = [run.spec.dataset.images for run in runs]
     if datasets[0] != datasets[1]:
         raise RunError(f"{first} and {second} are of different datasets: {datasets[0]} and {datasets[1]}")
     of_first, of_second = (_is_correct_by_id(run) for run in runs)
@@ -393,12 +396,6 @@ def compare(first: Path, second: Path) -> dict[str, Any]:
     a, b = (np.asarray([by_id[id_] for id_ in shared]) for by_id in (of_first, of_second))
     accuracy = {"a": float(a.mean()), "b": float(b.mean())}
     return {"a": str(first), "b": str(second), "num_rows": len(shared), "accuracy": accuracy, **mcnemar(a, b).to_dict()}
-
-
-def _images_of(dataset: DatasetSpec) -> str:
-    """What says which image an id is of: a digest of the content, or name and version."""
-    has_digest = dataset.version.startswith(DIGEST_PREFIX)
-    return dataset.version if has_digest else f"{dataset.dataset} {dataset.version}"
 
 
 def _is_correct_by_id(run: Run) -> dict[bytes, bool]:
@@ -458,9 +455,9 @@ def reproduce(folder: Path) -> tuple[Path, list[str]]:
     recipe = run.recipe
     if isinstance(recipe, Best):  # what time allowed then, and no other
         recipe = replace(recipe, seconds=MANY_SECONDS, candidates=run.description["chosen"]["begun"])
-    again = train(run.open_cache().path, recipe, run.selection, runs_dir=run.folder.parent)
-    old, new = run.metrics, open_run(again).metrics
-    was_streamed, is_streamed = (each.description.get("streamed") for each in (run, open_run(again)))
+    again = open_run(train(run.open_cache().path, recipe, run.selection, runs_dir=run.folder.parent))
+    old, new = run.metrics, again.metrics
+    was_streamed, is_streamed = (each.description.get("streamed") for each in (run, again))
     differing = [f"streamed: {was_streamed} before, {is_streamed} now"] if was_streamed != is_streamed else []
     differing += [
         f"{role} {name}: {value} before, {new[role].get(name)} now"
@@ -468,7 +465,7 @@ def reproduce(folder: Path) -> tuple[Path, list[str]]:
         for name, value in values.items()
         if new[role].get(name) != value
     ]
-    return again, differing
+    return again.folder, differing
 
 
 def remove_run(folder: Path) -> None:

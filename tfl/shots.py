@@ -15,7 +15,7 @@ from tfl.errors import RunError
 from tfl.head import Rows
 from tfl.metrics import measure
 from tfl.recipes import Best, Knn, Logistic, Mlp, Recipe, Reference, Ridge, Selection, Shots, alone, name_of
-from tfl.run import require_memory
+from tfl.run import numbered, require_memory
 
 RECIPES: tuple[Recipe, ...] = (Reference(), Logistic(), Ridge(), Mlp(), Knn())
 LEAST_TO_CHOOSE = 10  # images of a class: below, a recipe's settings are not chosen but its own
@@ -121,8 +121,7 @@ def _accuracy(recipe: Recipe, few: Rows, num_shots: int, val: Rows, class_names:
 
 
 def _leave(description: dict[str, Any], runs_dir: Path, stem: str) -> Path:
-    taken = {path.name for path in runs_dir.iterdir()} if runs_dir.is_dir() else set()
-    folder = runs_dir / next(f"{stem}-{n}" for n in range(1, len(taken) + 2) if f"{stem}-{n}" not in taken)
+    folder = numbered(runs_dir, stem)
     folder.mkdir(parents=True)
     (folder / "shots.json").write_text(json.dumps(description, indent=2) + "\n")
     title = f"accuracy on {description['validation_rows']:,} held-out training images, by images of each class"

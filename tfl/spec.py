@@ -147,6 +147,11 @@ class DatasetSpec(_Spec):
         return {role: split for role, split in splits.items() if split}
 
     @property
+    def images(self) -> str:
+        """What says which image an id is of: a digest of the content, or name and version."""
+        return self.version if self.version.startswith(DIGEST_PREFIX) else f"{self.dataset} {self.version}"
+
+    @property
     def is_resolved(self) -> bool:
         """Whether the dataset's version or content is known."""
         return bool(self.version)

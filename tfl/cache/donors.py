@@ -13,7 +13,7 @@ import numpy as np
 
 from tfl.cache.file import Cache
 from tfl.errors import BackboneError
-from tfl.spec import DIGEST_PREFIX, CacheSpec, DatasetSpec, FeatureSpec, Role, View
+from tfl.spec import CacheSpec, FeatureSpec, Role, View
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Donors:
     def __init__(self, spec: CacheSpec, caches: list[Cache], columns_of: Callable[[FeatureSpec], Columns]) -> None:
         self._held: list[_Held] = []
         for cache in sorted(caches, key=lambda cache: cache.spec.features != spec.features):
-            if _has_same_images(cache.spec.dataset, spec.dataset):
+            if cache.spec.dataset.images == spec.dataset.images:
                 columns = _columns_that_serve(cache, spec.features, columns_of)
                 if columns is not None:
                     self._held += [_index(cache, role, columns) for role in cache.num_rows]
@@ -83,12 +83,6 @@ class Donors:
             ours = block[:, held.columns]  # (n, d)
             features |= {id_: feature for (_, id_), feature in zip(places, ours, strict=True)}
         return features
-
-
-def _has_same_images(theirs: DatasetSpec, ours: DatasetSpec) -> bool:
-    """Whether equal ids mean equal images in both."""
-    same_content = ours.version == theirs.version and ours.version.startswith(DIGEST_PREFIX)
-    return same_content or (ours.dataset, ours.version) == (theirs.dataset, theirs.version)
 
 
 def _columns_that_serve(

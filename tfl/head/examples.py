@@ -194,9 +194,9 @@ class Rows:
     @property
     def features(self) -> np.ndarray:
         """The mean of the views, float32 `(n, d)`."""
-        if "features" not in self._memo:
-            self._memo["features"] = self.views[0] if len(self.views) == 1 else mean_of(list(self.views))
-        return self._memo["features"]  # type: ignore[no-any-return]
+        if len(self.views) == 1:
+            return self.views[0]
+        return self.remember("features", lambda: mean_of(list(self.views)))  # type: ignore[no-any-return]
 
     @property
     def weights(self) -> np.ndarray:
@@ -234,7 +234,7 @@ def read_rows(cache: Cache, role: Role, selection: Selection) -> Rows:
     if classes:
         labels, is_kept = renumbered(labels, classes)
         views = tuple(view[is_kept] for view in views)
-    counts = counts_of(cache, role, selection)
+    counts = np.bincount(labels, minlength=len(classes) or cache.num_classes)
     return Rows(views, labels, len(counts), class_weights(counts, selection))
 
 

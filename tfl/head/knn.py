@@ -21,13 +21,13 @@ def search(recipe: Knn, fitting: Rows, val: Rows | None = None, listeners: Liste
     """
     started = time.perf_counter()
     counts = sorted({min(k, fitting.num_rows) for k in recipe.neighbours})
-    memory = _memory(fitting)
+    memory, votes = _memory(fitting), _votes(fitting)
     found = None if val is None else nearest(memory, val.features, counts[-1])
     trials, settings, logits = [], [], []
     for k in counts:
         for temperature in recipe.temperature:
             settings.append((k, temperature))
-            logits.append(None if found is None else _voted(*found, _votes(fitting), k, temperature))
+            logits.append(None if found is None else _voted(*found, votes, k, temperature))
             trials.append(trial("knn", {"neighbours": k, "temperature": temperature}, started, logits[-1], val))
             listeners.on_trial(trials[-1])
             started = time.perf_counter()

@@ -13,7 +13,7 @@ from keras import ops
 
 from tfl import engine
 from tfl.errors import RunError
-from tfl.head.examples import Rows
+from tfl.head.examples import Rows, to_device
 from tfl.head.model import dense, logits_of
 from tfl.head.search import Listeners, Search, best_of, trial
 from tfl.head.standard import Basis, basis_of
@@ -88,7 +88,7 @@ def _loss_function(rows: Rows) -> LossFunction:
     Its fourth value is the mean of p (1 - p) over rows and classes.
     """
     weights = rows.weights / rows.weights.sum(dtype=np.float64)
-    x, labels = rows.remember("device", lambda: _on_device(rows))
+    x, labels = rows.remember("device", lambda: to_device(rows.features, rows.labels))
     w = ops.convert_to_tensor(weights.astype(np.float32))  # (n,)
 
     def loss_and_gradients(x: Any, labels: Any, w: Any, kernel: Any, bias: Any) -> Any:
@@ -108,10 +108,6 @@ def _loss_function(rows: Rows) -> LossFunction:
         return float(loss), kernel_gradient.T, bias_gradient, float(spread)
 
     return loss_of
-
-
-def _on_device(rows: Rows) -> tuple[Any, Any]:
-    return ops.convert_to_tensor(rows.features, "float32"), ops.convert_to_tensor(rows.labels, "int32")
 
 
 def _solve(start: _Solution, l2: float, basis: Basis, loss_of: LossFunction, limits: tuple[float, int]) -> _Solution:

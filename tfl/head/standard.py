@@ -147,7 +147,8 @@ def _from_correlations(rows: Rows) -> Basis:
     # float64 costs twice as much and gains nothing: the sums are of float32 products
     correlations = moments_of(rows).correlations(scaling).astype(np.float32)
     values, vectors = scipy.linalg.eigh(correlations, overwrite_a=True, check_finite=False, driver="evd")
-    return _kept(scaling, vectors, values.astype(np.float64))
+    is_kept = values > LEAST_EIGENVALUE * values[-1]
+    return Basis(scaling, np.ascontiguousarray(vectors[:, is_kept]), values[is_kept].astype(np.float64))
 
 
 def _from_products(rows: Rows) -> Basis:
@@ -157,12 +158,7 @@ def _from_products(rows: Rows) -> Basis:
     values, vectors = scipy.linalg.eigh(weighted.astype(np.float64) @ weighted.T)
     is_kept = values > LEAST_EIGENVALUE * values[-1]
     columns = weighted.T @ vectors[:, is_kept] / np.sqrt(values[is_kept])  # (d, r)
-    return _kept(scaling, columns, values[is_kept])
-
-
-def _kept(scaling: Scaling, vectors: np.ndarray, values: np.ndarray) -> Basis:
-    is_kept = values > LEAST_EIGENVALUE * values[-1]
-    return Basis(scaling, np.ascontiguousarray(vectors[:, is_kept], np.float32), values[is_kept])
+    return Basis(scaling, np.ascontiguousarray(columns, np.float32), values[is_kept])
 
 
 def _array(tensor: Any) -> np.ndarray:
