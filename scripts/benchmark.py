@@ -3,6 +3,7 @@
     python scripts/benchmark.py reading FOLDER    what the checksums cost on reading a cache, in a folder for 800 MB
     python scripts/benchmark.py memory FOLDER     peak memory of precompute and of the merge, 6,000 and 60,000 images
     python scripts/benchmark.py heads CACHE       a grid of 32 heads over one, and logistic over scikit-learn's
+    python scripts/benchmark.py extraction FOLDER images a second: engines, naive Keras, the whole command
 
 Prints a JSON object; seconds and bytes are lists, one entry a repeat.
 """
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,11 @@ MEMORY_REPEATS = 3
 HEAD_REPEATS = 2
 NUM_FEATURES = 2048
 SHARD_ROWS = 1024
+BATCH_SIZE = 32
+COMMAND_REPEATS = 2
+COMMAND_IMAGES = 512
+RESNET50_MACS = 3.86e9  # multiply-adds of an image at 224 pixels, He et al. 2015, table 1 counts 3.8e9 without the top
+MATRIX = 2048
 
 
 def write_cache(folder: Path, num_rows: int) -> Path:
@@ -157,6 +164,69 @@ def heads(path: Path) -> dict[str, Any]:
     return {**rows, "seconds": seconds, "val_accuracy": accuracies, "many_over_one": statistics.median(ratios)}
 
 
+def extraction(folder: Path) -> dict[str, Any]:
+    """Real CIFAR-10 through ResNet50 at 224 pixels: each engine, naive Keras, and `precompute` from start to end."""
+    from tfl import backbone, datasets, engine
+
+    examples = datasets.open_dataset(DatasetSpec()).examples("train", 0, 2 * BATCH_SIZE)
+    images = [example.image for example in examples if isinstance(example, datasets.Example)]
+    batches = [images[:BATCH_SIZE], images[BATCH_SIZE:]]
+    ways: dict[str, Callable[[list[Any]], Any]] = {}
+    for dtype in engine.openvino.arithmetics():
+        built = backbone.build(FeatureSpec(compute_dtype=dtype))  # type: ignore[arg-type]
+        if dtype == "float32":
+            ways |= naive(built)
+        for name in ("tensorflow", "openvino"):
+            ways[f"{name} {dtype}"] = engine.Forward(built, BATCH_SIZE, name).features
+    ways["matrix product bound"] = lambda batch: matrix_product(2 * RESNET50_MACS * len(batch))
+    for call in ways.values():
+        call(batches[0])
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(REPEATS):
+        for name, call in ways.items():
+            rates[name].append(len(images) / seconds_of(lambda: [call(batch) for batch in batches]))  # noqa: B023
+    over = {
+        name: statistics.median(ours / naive for ours, naive in zip(of, rates["keras predict"], strict=True))
+        for name, of in rates.items()
+    }
+    return {"images_per_second": rates, "median_over_keras_predict": over, "command": commands(folder)}
+
+
+def naive(built: Any) -> dict[str, Callable[[list[Any]], Any]]:
+    """What is done without tfl: `predict` on the whole model; and thingsvision's new model for every batch."""
+    import keras
+
+    def new_model(batch: list[Any]) -> Any:
+        return keras.Model(built.model.input, built.model.output).predict_on_batch(np.stack(batch))
+
+    return {
+        "keras predict": lambda batch: built.model.predict(np.stack(batch), batch_size=BATCH_SIZE, verbose=0),
+        "a new keras model for every batch": new_model,
+    }
+
+
+def matrix_product(operations: float) -> None:
+    """As many floating-point operations in float32 matrix products, which bounds a direct convolution."""
+    from keras import ops
+
+    square = ops.ones((MATRIX, MATRIX))
+    for _ in range(max(1, round(operations / (2 * MATRIX**3)))):
+        square = ops.matmul(square, square) * 0
+    np.asarray(square)
+
+
+def commands(folder: Path) -> list[dict[str, float]]:
+    """`precompute` in a process of its own: seconds, its loop's images a second, and the seconds beside the loop."""
+    found = []
+    for repeat in range(COMMAND_REPEATS):
+        script, cache = Path(__file__).with_name("precompute.py"), folder / str(repeat)
+        flags = ["--train-split", f"train[:{COMMAND_IMAGES}]", "--test-split", "", "--cache-dir", str(cache)]
+        seconds = seconds_of(partial(peak_bytes, [sys.executable, str(script), *flags]))
+        rate = open_cache(next(cache.glob("*.h5"))).provenance["images_per_second"]
+        found.append({"seconds": seconds, "images_per_second": rate, "beside": seconds - COMMAND_IMAGES / rate})
+    return found
+
+
 def main() -> None:
     """Run what the command line names."""
     what, folder, *rest = sys.argv[1:]
@@ -167,7 +237,7 @@ def main() -> None:
         print(json.dumps({**described(), **heads(Path(folder))}, indent=2))
         return
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        result = {"reading": reading, "memory": memory}[what](Path(scratch))
+        result = {"reading": reading, "memory": memory, "extraction": extraction}[what](Path(scratch))
     print(json.dumps({**described(), **result}, indent=2))
 
 

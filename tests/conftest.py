@@ -93,7 +93,7 @@ def dataset(tmp_path: Path) -> DatasetSpec:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(cache_dir=tmp_path / "cache", batch_size=8, shard_rows=16)
+    return Settings(engine="keras", cache_dir=tmp_path / "cache", batch_size=8, shard_rows=16)
 
 
 @pytest.fixture

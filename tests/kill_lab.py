@@ -54,7 +54,7 @@ TOUCHES_THE_DISK = (
 
 
 def settings(name):
-    return Settings(cache_dir=FOLDER / name, batch_size=8, shard_rows=SHARD_ROWS)
+    return Settings(cache_dir=FOLDER / name, engine="keras", batch_size=8, shard_rows=SHARD_ROWS)
 
 
 def child(name, kill_at=None, slow=0.0):

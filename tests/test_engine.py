@@ -1,7 +1,9 @@
+import importlib.util
 import os
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -10,7 +12,9 @@ import pytest
 from conftest import WITHOUT_TENSORFLOW
 
 from tfl import backbone, engine
+from tfl.errors import TflError
 
+HAS_OPENVINO = importlib.util.find_spec("openvino") is not None  # not imported here: see the test of telemetry
 RNG = np.random.default_rng(0)
 IMAGES = list(RNG.integers(0, 255, (7, 10, 9, 3), dtype=np.uint8))
 MIXED = [RNG.integers(0, 255, (8 + i, 15 - i, 3), dtype=np.uint8) for i in range(5)]
@@ -21,20 +25,37 @@ def built(tiny_backbone, features):
     return backbone.build(features)
 
 
-def test_agrees_with_keras(built):
+@pytest.fixture(params=["tensorflow", "openvino"])
+def name(request):
+    """An engine that is installed."""
+    if request.param == "openvino" and not HAS_OPENVINO:
+        pytest.skip("needs openvino")
+    return request.param
+
+
+def test_agrees_with_keras(built, name):
     expected = built.model.predict(np.stack(IMAGES), verbose=0)
-    np.testing.assert_allclose(engine.Forward(built, 8).features(IMAGES), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(engine.Forward(built, 8, name).features(IMAGES), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_batch_size_and_position_do_not_count(built):
-    whole = engine.Forward(built, 7).features(IMAGES)
-    singly = np.concatenate([engine.Forward(built, 4).features([image]) for image in IMAGES])
+def test_batch_size_and_position_do_not_count(built, name):
+    whole = engine.Forward(built, 7, name).features(IMAGES)
+    forward = engine.Forward(built, 4, name)
+    singly = np.concatenate([forward.features([image]) for image in IMAGES])
     np.testing.assert_allclose(whole, singly, rtol=1e-4, atol=1e-6)
 
 
-def test_images_of_differing_sizes(built):
+def test_rows_of_an_earlier_batch_stay_what_they_were(built, name):
+    forward = engine.Forward(built, 4, name)
+    first = forward.features(IMAGES[:4])
+    before = first.copy()
+    forward.features(IMAGES[3:])
+    np.testing.assert_array_equal(first, before)
+
+
+def test_images_of_differing_sizes(built, name):
     expected = np.concatenate([built.model.predict(image[None], verbose=0) for image in MIXED])
-    np.testing.assert_allclose(engine.Forward(built, 8).features(MIXED), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(engine.Forward(built, 8, name).features(MIXED), expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("images", [IMAGES, MIXED], ids=["one size", "differing sizes"])
@@ -44,6 +65,51 @@ def test_views(built, images):
         pixels = np.concatenate([np.asarray(built.presented(view)(image[None])) for image in images])
         expected = built.network.predict(pixels, verbose=0)
         np.testing.assert_allclose(forward.features(images, view), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("compute_dtype", ["bfloat16", "float16"])
+def test_compute_dtype_is_the_networks_arithmetic(tiny_backbone, features, name, compute_dtype):
+    """Near float32's features, and not they; on a processor without the instructions OpenVINO is refused."""
+    if name == "openvino" and compute_dtype not in engine.openvino.arithmetics():
+        with pytest.raises(TflError, match=f"not in {compute_dtype}; or take --engine keras"):
+            engine.chosen("openvino", compute_dtype)
+        return
+    exact = engine.Forward(backbone.build(features), 8, name).features(IMAGES)
+    narrow = backbone.build(replace(features, compute_dtype=compute_dtype))
+    found = engine.Forward(narrow, 8, name).features(IMAGES)
+    difference = np.linalg.norm(found - exact) / np.linalg.norm(exact)
+    assert 1e-5 < difference < 0.1
+
+
+@pytest.mark.skipif(not HAS_OPENVINO, reason="needs openvino")
+def test_engine_is_chosen_by_what_is_there(monkeypatch):
+    assert engine.chosen("auto", "float32") == "openvino"
+    assert engine.chosen("keras", "float32") == "tensorflow"
+    assert "openvino_telemetry" not in sys.modules  # it would report the import to its maker
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.backend, "backend", lambda: "jax")
+        assert engine.chosen("auto", "float32") == "jax"
+        with pytest.raises(TflError, match="takes the network from TensorFlow, and KERAS_BACKEND is jax"):
+            engine.chosen("openvino", "float32")
+        patch.setattr(keras.backend, "backend", lambda: "numpy")
+        with pytest.raises(TflError, match="KERAS_BACKEND is 'numpy'; expected one of tensorflow, jax, torch"):
+            engine.chosen("auto", "float32")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert engine.chosen("auto", "float32") == "tensorflow"
+    with pytest.raises(TflError, match=r"it is not installed; pip install '.\[openvino\]'; or take --engine keras"):
+        engine.chosen("openvino", "float32")
+
+
+def test_out_of_memory_is_known_by_each_backends_error():
+    import tensorflow as tf
+
+    with pytest.raises(tf.errors.ResourceExhaustedError) as refused:
+        tf.zeros((2**31 - 1, 2**20))
+    assert engine.is_out_of_memory(refused.value)
+    assert engine.is_out_of_memory(np._core._exceptions._ArrayMemoryError((1 << 60,), np.dtype("f4")))
+    assert engine.is_out_of_memory(RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."))
+    assert not engine.is_out_of_memory(RuntimeError("shapes differ"))
+    assert not engine.is_out_of_memory(ValueError("RESOURCE_EXHAUSTED"))
 
 
 def test_images_are_not_written_into(built):
@@ -67,6 +133,7 @@ PRINT_FEATURES = """
 sys.path.insert(0, {tests!r})
 import keras, numpy as np, tiny
 from tfl import backbone, engine
+from tfl.errors import TflError
 from tfl.spec import FeatureSpec
 keras.applications.Tiny = tiny.Tiny
 built = backbone.build(FeatureSpec(backbone="tiny", weights="random", image_size=12))
@@ -91,9 +158,35 @@ def test_other_backends_agree(built, backend, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "features.npy"), ours, rtol=1e-4, atol=1e-5)
 
 
+PRINT_DEVICES = """
+sys.path.insert(0, {tests!r})
+import jax, keras, numpy as np, tiny
+from tfl import backbone, engine
+from tfl.spec import FeatureSpec
+keras.applications.Tiny = tiny.Tiny
+built = backbone.build(FeatureSpec(backbone="tiny", weights="random", image_size=12))
+images = np.random.default_rng(0).integers(0, 255, (7, 10, 9, 3), dtype=np.uint8)
+np.save({out!r}, engine.Forward(built, 9).features(list(images)))
+features = engine.compile_model(built.model, (None, None, None, 3))(images[:6])
+print(len(features.sharding.device_set), [shard.data.shape[0] for shard in features.addressable_shards])
+"""
+
+
+def test_jax_divides_a_batch_over_all_devices(built, tmp_path):
+    program = WITHOUT_TENSORFLOW + PRINT_DEVICES.format(
+        tests=str(Path(__file__).parent), out=str(tmp_path / "features.npy")
+    )
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "3 [2, 2, 2]"
+    ours = engine.Forward(built, 8).features(IMAGES)
+    np.testing.assert_allclose(np.load(tmp_path / "features.npy"), ours, rtol=1e-4, atol=1e-5)
+
+
 def test_description_names_what_decides_the_last_bits():
-    description = engine.describe(8)
-    assert description["engine"] == keras.backend.backend()
+    description = engine.describe("tensorflow", 8)
+    assert description["engine"] == "tensorflow"
     assert description["batch_size"] == 8
     assert description["versions"]["keras"] == keras.__version__
 

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from tfl import datasets, run
+from tfl import datasets, engine, run
 from tfl.backbone import build
 from tfl.cache import open_cache
 from tfl.export import export, predict
@@ -52,6 +52,16 @@ def test_features_agree_with_an_independent_extraction(cache_path, tmp_path):
     found = open_cache(cache_path).read("test").features
     assert np.linalg.norm(found - expected) / np.linalg.norm(expected) < 2e-3
     assert np.abs(found - expected).max() / np.abs(expected).max() < 2e-3
+
+
+def test_every_engine_computes_the_cached_features(cache_path):
+    """Within 1e-4 of the largest feature, whichever engine made the cache."""
+    images = [example.image for example in datasets.open_dataset(DATASET).examples("test", 0, 32)]
+    cached = open_cache(cache_path).read("test").features[:32]
+    built = build(FeatureSpec(image_size=128))
+    for name in {"tensorflow", engine.chosen("auto", "float32")}:
+        found = engine.Forward(built, 32, name).features(images)
+        np.testing.assert_allclose(found, cached, rtol=0, atol=1e-4 * np.abs(cached).max())
 
 
 def test_an_npz_of_the_dataset_has_the_same_fingerprint(cache_path, settings, tmp_path):

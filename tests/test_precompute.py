@@ -60,8 +60,11 @@ class Killed(Exception):  # noqa: N818
     pass
 
 
-@pytest.mark.parametrize("batches", [0, 1, 2, 5, 13])
-def test_a_killed_run_goes_on_to_the_same_bytes(features, dataset, settings, monkeypatch, batches):
+@pytest.mark.parametrize(
+    ("batches", "engine_name"), [(0, "keras"), (1, "keras"), (2, "keras"), (5, "auto"), (13, "keras")]
+)
+def test_a_killed_run_goes_on_to_the_same_bytes(features, dataset, settings, monkeypatch, batches, engine_name):
+    settings = replace(settings, engine=engine_name)
     whole = precompute(features, dataset, replace(settings, cache_dir=settings.cache_dir / "whole"))
     run_model = engine.Forward.features
     calls = []
@@ -369,6 +372,49 @@ def test_progress_counts_every_image(features, dataset, settings):
     precompute(features, dataset, settings, lambda progress: seen.append((progress.finished, progress.total)))
     assert seen[-1] == (110, 110)
     assert [finished for finished, _ in seen] == sorted(finished for finished, _ in seen)
+
+
+def test_out_of_memory_halves_the_batch_and_makes_the_shard_again(features, dataset, settings, monkeypatch, caplog):
+    run_model, sizes = engine.Forward.features, []
+
+    def little_memory(self, images, view):
+        sizes.append(self._batch_size)
+        if len(sizes) > 3 and self._batch_size > 2:
+            raise MemoryError("no room")
+        return run_model(self, images, view)
+
+    monkeypatch.setattr(engine.Forward, "features", little_memory)
+    settings = replace(settings, batch_size=0)
+    monkeypatch.setattr(engine, "default_batch_size", lambda: 8)
+    seen = []
+    cache = open_cache(precompute(features, dataset, settings, lambda progress: seen.append(progress.finished)))
+    assert sizes[:7] == [8, 8, 8, 8, 4, 2, 2]  # the first shard of two batches is finished, the second is made again
+    assert "out of memory with batches of 8, going on with 4: no room" in caplog.text
+    assert (cache.provenance["batch_size"], cache.provenance["earlier_batch_sizes"]) == (2, [8, 4])
+    assert seen[-1] == 110
+    monkeypatch.setattr(engine.Forward, "features", run_model)
+    whole = open_cache(precompute(features, dataset, replace(settings, cache_dir=settings.cache_dir / "whole")))
+    assert "earlier_batch_sizes" not in whole.provenance
+    np.testing.assert_allclose(cache.read("train").features, whole.read("train").features, rtol=1e-4, atol=1e-6)
+
+
+def test_the_same_command_goes_on_with_the_batch_size_of_the_finished_shards(features, dataset, settings, monkeypatch):
+    run_model, sizes = engine.Forward.features, []
+
+    def killed(self, images, view):
+        sizes.append(self._batch_size)
+        if len(sizes) > 5:
+            raise Killed
+        return run_model(self, images, view)
+
+    monkeypatch.setattr(engine.Forward, "features", killed)
+    with pytest.raises(Killed):
+        precompute(features, dataset, settings)
+    monkeypatch.setattr(engine.Forward, "features", lambda *a: sizes.append(a[0]._batch_size) or run_model(*a))
+    with pytest.raises(CacheError, match="batch_size: 8 in the folder, 4 now"):
+        precompute(features, dataset, replace(settings, batch_size=4))
+    precompute(features, dataset, replace(settings, batch_size=0))
+    assert set(sizes) == {8}
 
 
 def test_provenance_says_what_made_it(features, dataset, settings):

@@ -94,7 +94,7 @@ def test_words_have_no_fingerprint():
         (lambda: FeatureSpec(layers=()), "at least one layer"),
         (lambda: FeatureSpec(pooling="avg"), "pooling is a tuple, got 'avg'"),
         (lambda: DatasetSpec(train_split="", test_split=""), "no split was given"),
-        (lambda: Settings(batch_size=0), "at least 1, got 0"),
+        (lambda: Settings(batch_size=-1), "batch_size is at least 0 and shard_rows at least 1, got -1 and 1024"),
         (lambda: CacheSpec.from_json("no json"), "expected as JSON, got 'no json'"),
         (lambda: CacheSpec.from_json('{"features": {}}'), "has the fields"),
         (lambda: FeatureSpec.from_json('["a"]'), r"has the fields .*got \['a'\]"),

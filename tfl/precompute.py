@@ -23,6 +23,7 @@ from tfl.cache import (
     Donors,
     PartialCache,
     Rows,
+    Shard,
     UniqueIds,
     list_caches,
     open_cache,
@@ -93,7 +94,9 @@ def precompute(
     backbone = build(features)
     spec = CacheSpec(backbone.spec, resolved, tuple(view for view in VIEWS if view in views))
     path = settings.cache_dir / spec.file_name
-    making = {**engine.describe(settings.batch_size), "shard_rows": settings.shard_rows}
+    runner = engine.chosen(settings.engine, features.compute_dtype)
+    batch_size = settings.batch_size or PartialCache.begun(path).get("batch_size") or engine.default_batch_size()
+    making = {**engine.describe(runner, batch_size), "shard_rows": settings.shard_rows}
     num_rows = {role: datasets.count_rows(source, split) for role, split in resolved.roles.items()}
     partial = PartialCache(path, spec, num_rows, making)
     if path.exists():
@@ -107,7 +110,7 @@ def precompute(
             _say_nearest(spec, relatives)
             donors = Donors(spec, relatives, backbone.columns)
             job = _Job(source, spec, settings, backbone, partial, donors, on_progress)
-            job.run({**making, "typed": _typed(features, dataset, source)})
+            job.run({"typed": _typed(features, dataset, source)})
     return path
 
 
@@ -161,7 +164,9 @@ class _Job:
     @cached_property
     def forward(self) -> engine.Forward:
         """Compiled when the first image needs it: a run that was killed in its merge has none."""
-        return engine.Forward(self.backbone, self.settings.batch_size)
+        making = self.partial.making
+        logger.info("%s on %s, batches of %d", making["engine"], making["device"], making["batch_size"])
+        return engine.Forward(self.backbone, making["batch_size"], making["engine"])
 
     def run(self, provenance: dict[str, object]) -> None:
         made_again: set[Path] = set()
@@ -170,7 +175,7 @@ class _Job:
             try:
                 self._refuse_skipped()
                 made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-                described = {"tfl": __version__, **provenance, "made": made}
+                described = {"tfl": __version__, **self.partial.making, **provenance, "made": made}
                 self.partial.finish(self.source.class_names, described)
                 return
             except DamagedShardError as damage:
@@ -192,13 +197,28 @@ class _Job:
         seen = UniqueIds()
         for shard in missing:
             started, computed = time.monotonic(), self.progress.computed
-            split = self.spec.dataset.roles[shard.role]
-            rows, skipped = self._make(datasets.rows(self.source, split, shard.start, shard.stop))
+            rows, skipped = self._make_in_memory(shard)
             if (repeated := seen.add(rows.ids)) is not None:  # the merge sees the shards of earlier processes as well
                 raise DatasetError(f"the id {repeated!r} stands in two rows; ids are unique over all roles")
             cost = Cost(time.monotonic() - started, self.progress.computed - computed)
             self.partial.write(shard, rows, cost, skipped)
         self.on_progress(self.progress)
+
+    def _make_in_memory(self, shard: Shard) -> tuple[Rows, list[BadImage]]:
+        """The shard, in batches of half the size each time that memory does not suffice."""
+        finished, split = self.progress.finished, self.spec.dataset.roles[shard.role]
+        while True:
+            try:
+                return self._make(datasets.rows(self.source, split, shard.start, shard.stop))
+            except Exception as error:
+                size = self.partial.making["batch_size"]
+                if not engine.is_out_of_memory(error) or size == 1:
+                    raise
+                reason = " ".join(str(error).split())[:200]
+            logger.warning("out of memory with batches of %d, going on with %d: %s", size, size // 2, reason)
+            self.partial.halve_batches()
+            self.progress.finished = finished
+            self.__dict__.pop("forward", None)
 
     def _make(self, images: Iterable[Example | BadImage]) -> tuple[Rows, list[BadImage]]:
         """Features, labels and ids of a shard's images; only what no donor holds is computed."""
@@ -217,7 +237,7 @@ class _Job:
                     self.progress.finished += 1
                 else:
                     batch.append(image)
-                if len(batch) == self.settings.batch_size:
+                if len(batch) == self.partial.making["batch_size"]:
                     features[view] |= self._compute(batch, view)
                     batch.clear()
         for view, batch in waiting.items():

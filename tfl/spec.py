@@ -187,16 +187,20 @@ class Settings:
 
     cache_dir: Path = Path("cache")
     """Folder of the cache files."""
-    batch_size: int = 32
-    """Images in one forward pass."""
+    engine: Literal["auto", "keras", "openvino"] = "auto"
+    """What runs the network: the Keras backend, or OpenVINO; `auto` takes OpenVINO on a CPU where it is installed."""
+    batch_size: int = 0
+    """Images in one forward pass; 0 takes 32 on a CPU and 256 on a GPU, or what an unfinished cache was begun with."""
     shard_rows: int = 1024
     """Rows that a killed run loses at most."""
     on_bad_image: Literal["error", "skip"] = "error"
     """An image that cannot be read ends the command, or is left out and listed in the cache's provenance."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.shard_rows < 1:
-            raise SpecError(f"batch_size and shard_rows are at least 1, got {self.batch_size} and {self.shard_rows}")
+        if self.batch_size < 0 or self.shard_rows < 1:
+            raise SpecError(
+                f"batch_size is at least 0 and shard_rows at least 1, got {self.batch_size} and {self.shard_rows}"
+            )
 
 
 def require_views(views: tuple[View, ...]) -> None:

@@ -30,6 +30,8 @@ from tfl.errors import CacheError, SpecError
 from tfl.spec import CacheSpec, Role
 
 MANIFEST = "manifest.json"
+EARLIER = "earlier_batch_sizes"
+"""In `making`, where memory did not suffice after a shard was finished: the sizes before `batch_size`."""
 ID_BYTES = 64  # an estimate, for the room on the disk
 SPARE_BYTES = 1 << 20
 
@@ -60,7 +62,7 @@ class PartialCache:
     def __init__(self, path: Path, spec: CacheSpec, num_rows: dict[Role, int], making: dict[str, Any]) -> None:
         self.path = path
         self.folder = Path(f"{path}.partial")
-        self.making = making
+        self.making = dict(making)
         self.num_rows = num_rows
         self.spec = spec
 
@@ -81,6 +83,15 @@ class PartialCache:
         described = ("format", "fingerprint", "spec", "num_rows")
         making = {key: value for key, value in manifest.items() if key not in described}
         return cls(folder.with_suffix(""), spec, num_rows, making)
+
+    @classmethod
+    def begun(cls, path: Path) -> dict[str, Any]:
+        """What finished shards of this file were made with; empty if there are none."""
+        try:
+            found = cls.found(Path(f"{path}.partial"))
+        except CacheError:
+            return {}
+        return found.making if found._has_shards() else {}
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -114,16 +125,10 @@ class PartialCache:
         for pattern in ("*.shard", f"*{UNFINISHED}") if is_new else (f"*{UNFINISHED}",):
             for leftover in self.folder.glob(pattern):
                 leftover.unlink(missing_ok=True)
-        ours = {
-            "format": FORMAT,
-            "fingerprint": self.spec.fingerprint,
-            "spec": json.loads(self.spec.to_json()),
-            "num_rows": self.num_rows,
-            **self.making,
-        }
         if is_new:
-            write_whole(manifest, json.dumps(ours, indent=2).encode())
+            self._write_manifest()
             return
+        ours = self._described()
         try:
             theirs = dict(json.loads(manifest.read_text()))
         except ValueError as error:
@@ -135,6 +140,21 @@ class PartialCache:
                 "go on with those settings, or remove the folder to begin again",
             ]
             raise CacheError("\n".join(lines))
+        self.making |= {key: value for key, value in theirs.items() if key not in ours}  # EARLIER
+
+    def _described(self) -> dict[str, Any]:
+        spec = {"fingerprint": self.spec.fingerprint, "spec": json.loads(self.spec.to_json())}
+        return {"format": FORMAT, **spec, "num_rows": self.num_rows, **self.making}
+
+    def _write_manifest(self) -> None:
+        write_whole(self.folder / MANIFEST, json.dumps(self._described(), indent=2).encode())
+
+    def halve_batches(self) -> None:
+        """Go on with batches of half the size, and keep which were the sizes of the finished shards."""
+        earlier = self.making.get(EARLIER, [])
+        size = self.making["batch_size"]
+        self.making |= {EARLIER: [*earlier, size] if self._has_shards() else earlier, "batch_size": size // 2}
+        self._write_manifest()
 
     def shards(self) -> list[Shard]:
         """All shards, in the order of their rows."""

@@ -1,0 +1,53 @@
+"""Intel's OpenVINO, on a processor."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+DTYPES = {"float32": ("FP32", "f32"), "bfloat16": ("BF16", "bf16"), "float16": ("FP16", "f16")}
+"""Of a compute dtype: OpenVINO's words for the processor's ability and for the hint."""
+
+
+def arithmetics() -> list[str]:
+    """The compute dtypes that this processor has instructions for."""
+    with _without_telemetry():
+        import openvino
+    able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return [dtype for dtype, (ability, _) in DTYPES.items() if ability in able]
+
+
+def compile_model(function: Any, compute_dtype: str, threads: int) -> Callable[[Any], np.ndarray]:
+    """A forward pass, batch in and numpy out, whose arithmetic is `compute_dtype`.
+
+    Without the hint OpenVINO computes in bfloat16 wherever the processor can.
+
+    Args:
+      function: a TensorFlow function of one tensor of static shape.
+    """
+    with _without_telemetry():
+        import openvino
+    model = openvino.convert_model(function)
+    properties = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": DTYPES[compute_dtype][1],
+    }
+    compiled = openvino.Core().compile_model(model, "CPU", properties)
+    return lambda batch: compiled(np.asarray(batch))[0].copy()  # the next batch writes into the same memory
+
+
+@contextlib.contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """OpenVINO 2026.4 tells Google Analytics that it was imported, unasked, unless it finds no `openvino_telemetry`."""
+    name = "openvino_telemetry"
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
