@@ -2,10 +2,10 @@
 
     python scripts/benchmark.py reading FOLDER    what the checksums cost on reading a cache, in a folder for 800 MB
     python scripts/benchmark.py memory FOLDER     peak memory of precompute and of the merge, 6,000 and 60,000 images
-    python scripts/benchmark.py heads CACHE       a grid of 32 heads over one, and logistic over scikit-learn's
+    python scripts/benchmark.py heads CACHE       Keras' fit over ours, 32 heads over one, logistic and scikit-learn's
     python scripts/benchmark.py extraction FOLDER images a second: engines, naive Keras, the whole command
 
-Prints a JSON object; seconds and bytes are lists, one entry a repeat.
+Prints a JSON object; seconds and bytes are lists, one entry a repeat. `--quick` repeats twice.
 """
 
 import json
@@ -27,14 +27,15 @@ import numpy as np
 from tfl.cache import Cost, PartialCache, Rows, open_cache
 from tfl.spec import CacheSpec, DatasetSpec, FeatureSpec
 
-REPEATS = 5
-MEMORY_REPEATS = 3
-HEAD_REPEATS = 2
+QUICK = "--quick" in sys.argv
+REPEATS = 2 if QUICK else 5
+MEMORY_REPEATS = 1 if QUICK else 3
+HEAD_REPEATS = 1 if QUICK else 2
 NUM_FEATURES = 2048
 SHARD_ROWS = 1024
 BATCH_SIZE = 32
-COMMAND_REPEATS = 2
-COMMAND_IMAGES = 512
+COMMAND_REPEATS = 1 if QUICK else 3
+COMMAND_IMAGES = 128 if QUICK else 512
 RESNET50_MACS = 3.86e9  # multiply-adds of an image at 224 pixels, He et al. 2015, table 1 counts 3.8e9 without the top
 MATRIX = 2048
 
@@ -122,7 +123,7 @@ def memory(folder: Path) -> dict[str, Any]:
 
 
 def heads(path: Path) -> dict[str, Any]:
-    """Training on a cache's rows: K heads in one pass, and the whole logistic path, against scikit-learn's one fit."""
+    """Training on a cache's rows: reference, K heads in one pass, and the logistic path, each beside another way."""
     from sklearn.linear_model import LogisticRegression
 
     from tfl import head
@@ -152,6 +153,7 @@ def heads(path: Path) -> dict[str, Any]:
     def fresh(rows: head.Rows) -> head.Rows:
         return rows.part(slice(None))  # nothing of what an earlier repeat has found
 
+    seconds |= reference(everything)
     for _ in range(REPEATS):
         seconds["one head"].append(seconds_of(lambda: train_grid(grid, settings[:1], fitting)))
         seconds[f"{len(settings)} heads"].append(seconds_of(lambda: train_grid(grid, settings, fitting)))
@@ -162,6 +164,32 @@ def heads(path: Path) -> dict[str, Any]:
     ratios = [many / one for many, one in pairs]
     rows = {"fitting_rows": fitting.num_rows, "num_features": fitting.num_features}
     return {**rows, "seconds": seconds, "val_accuracy": accuracies, "many_over_one": statistics.median(ratios)}
+
+
+def reference(rows: Any) -> dict[str, list[float]]:
+    """Ten epochs of the reference recipe by tfl, and by Keras' own `fit` on a compiled layer."""
+    import keras
+
+    from tfl import head
+    from tfl.recipes import Reference
+
+    recipe = Reference()
+
+    def plain() -> None:
+        layer = keras.Sequential([keras.Input((rows.num_features,)), keras.layers.Dense(rows.num_classes)])
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        layer.compile(keras.optimizers.SGD(recipe.learning_rate, recipe.momentum), loss, metrics=["accuracy"])
+        layer.fit(rows.features, rows.labels, recipe.batch_size, recipe.epochs, verbose=0)
+
+    ways: dict[str, Callable[[], Any]] = {
+        "reference": lambda: head.fit(recipe, rows.stacked(), rows.num_classes),
+        "keras fit": plain,
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(HEAD_REPEATS + 1):
+        for name, call in ways.items():
+            seconds[name].append(seconds_of(call))
+    return seconds
 
 
 def extraction(folder: Path) -> dict[str, Any]:
@@ -229,7 +257,7 @@ def commands(folder: Path) -> list[dict[str, float]]:
 
 def main() -> None:
     """Run what the command line names."""
-    what, folder, *rest = sys.argv[1:]
+    what, folder, *rest = [word for word in sys.argv[1:] if word != "--quick"]
     if what == "_merge":
         write_cache(Path(folder), int(rest[0]))
         return

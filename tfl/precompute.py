@@ -6,9 +6,11 @@ the disk; a killed run loses at most the shard it was in, and the same command g
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +150,16 @@ def _refuse(bad: list[BadImage]) -> None:
         raise DatasetError("\n  ".join(lines) + "\nrepair or remove them, or leave them out: --on-bad-image skip")
 
 
+def _read_ahead(images: Iterable[Example | BadImage], count: int) -> Iterator[Example | BadImage]:
+    """The same images; a thread reads and decodes the next `count` while the caller computes."""
+    remaining = iter(images)
+    with ThreadPoolExecutor(1) as thread:
+        reading = thread.submit(lambda: list(islice(remaining, count)))
+        while read := reading.result():
+            reading = thread.submit(lambda: list(islice(remaining, count)))
+            yield from read
+
+
 @dataclass
 class _Job:
     source: Dataset
@@ -226,7 +238,7 @@ class _Job:
         waiting: dict[View, list[Example]] = {view: [] for view in self.spec.views}
         features: dict[View, dict[bytes, np.ndarray]] = {view: {} for view in self.spec.views}
         skipped: list[BadImage] = []
-        for image in images:
+        for image in _read_ahead(images, self.partial.making["batch_size"]):
             if isinstance(image, BadImage):
                 skipped.append(self._skip(image))
                 continue
