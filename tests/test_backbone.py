@@ -6,7 +6,7 @@ import pytest
 import tiny
 
 from tfl import assets, backbone
-from tfl.errors import AssetError, BackboneError, SpecError
+from tfl.errors import AssetError, BackboneError
 from tfl.spec import VIEWS, FeatureSpec
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (3, 20, 17, 3), dtype=np.uint8)
