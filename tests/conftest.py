@@ -1,5 +1,6 @@
 """Fixtures: a tiny backbone, small datasets on disk, and the rule that required tests may not skip."""
 
+import importlib.util
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -49,10 +50,21 @@ def _has_real_assets() -> bool:
     return cifar10.exists() and (official.exists() or any((assets.home() / "weights").glob("resnet50*")))
 
 
+def _has_torch() -> bool:
+    return all(importlib.util.find_spec(name) for name in ("torch", "torchvision"))
+
+
+# Of each marker: whether what its tests need is here, and what to do if not.
+NEEDS = {
+    "real": (_has_real_assets, "needs CIFAR-10 and the ImageNet weights: run `tfl fetch cifar10 resnet50`"),
+    "torch": (_has_torch, "needs PyTorch and torchvision: pip install '.[torch]'"),
+}
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("real") and not _has_real_assets():
-        reason = "needs CIFAR-10 and the ImageNet weights: run `tfl fetch cifar10 resnet50`"
-        pytest.fail(reason) if "real" in REQUIRED else pytest.skip(reason)
+    for marker, (is_here, reason) in NEEDS.items():
+        if item.get_closest_marker(marker) and not is_here():
+            pytest.fail(reason) if marker in REQUIRED else pytest.skip(reason)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -190,7 +190,7 @@ def test_a_script_is_its_command(work):
     assert "already there" in done.stderr
 
 
-@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize("backend", ["jax", pytest.param("torch", marks=pytest.mark.torch)])
 def test_precompute_and_train_without_tensorflow(work, backend):
     pytest.importorskip(backend)
     environment = {**os.environ, "KERAS_BACKEND": backend}

@@ -143,7 +143,7 @@ print(built.spec.weights)
 """
 
 
-@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize("backend", ["jax", pytest.param("torch", marks=pytest.mark.torch)])
 def test_other_backends_agree(built, backend, tmp_path):
     """In a process without TensorFlow: the same weights, and features within 1e-4."""
     pytest.importorskip(backend)

@@ -254,7 +254,7 @@ np.savez({out!r}, *model.get_weights())
 """
 
 
-@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize("backend", ["jax", pytest.param("torch", marks=pytest.mark.torch)])
 def test_other_backends_train_the_same_head(backend, tmp_path):
     pytest.importorskip(backend)
     np.savez(tmp_path / "arrays.npz", features=FEATURES, labels=LABELS)

@@ -567,7 +567,7 @@ np.savez({out!r}, **out)
 """
 
 
-@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize("backend", ["jax", pytest.param("torch", marks=pytest.mark.torch)])
 def test_other_backends_find_the_same_heads(backend, tmp_path):
     pytest.importorskip(backend)
     rows = make_rows()

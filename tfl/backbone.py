@@ -72,6 +72,11 @@ class Backbone:
         """
         return self.resize if view == "original" else _presentation(self.spec, view)
 
+    def preprocessed(self) -> keras.Model:
+        """The architecture's own preprocessing: resized images to what `unpooled` is given, of the same shape."""
+        pixels = keras.Input((self.spec.image_size, self.spec.image_size, 3), dtype="float32", name="pixels")
+        return keras.Model(pixels, _preprocess_of(require_architecture(self.spec.backbone))(pixels))
+
     def averaged(self, views: tuple[View, ...]) -> keras.Model:
         """The mean of the features of some views: uint8 `(n, h, w, 3)` to float32 `(n, d)`; frozen, one graph.
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
@@ -288,6 +288,32 @@ def predict(
             print(prediction["image"], " ".join(f"{name} {share:.1%}" for name, share in best), sep="\t")
 
 
+def compare(
+    cache: Positional[Path],
+    images: int = 64,
+    epochs: int = 10,
+    weights: Literal["keras", "torchvision"] = "keras",
+    out: Path | None = None,
+    as_json: Annotated[bool, arg(name="json")] = False,
+) -> None:
+    """Ours against the PyTorch reference on the same images, rows and weights: one table.
+
+    Args:
+      cache: The file that `tfl precompute` made.
+      images: How many training and as many test images the forms that do not cache are run on.
+      epochs: Of every form.
+      weights: Whose the reference uses: Keras', carried over, or torchvision's own, where they are at hand.
+      out: PNG file for the seconds over the epochs.
+      as_json: Print JSON.
+    """
+    _start_keras()
+    from tfl.compare import compare, lines
+
+    with _progress_line() as on_progress:
+        found = compare(cache, images, Reference(epochs=epochs), weights, out, on_progress)
+    print(json.dumps(found) if as_json else "\n".join(lines(found)))
+
+
 def inspect(cache: Positional[Path], as_json: Annotated[bool, arg(name="json")] = False) -> None:
     """What is in a cache file, or how far an unfinished one is.
 
@@ -328,6 +354,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "runs": runs,
     "export": export,
     "predict": predict,
+    "compare": compare,
     "inspect": inspect,
     "verify": verify,
 }

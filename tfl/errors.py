@@ -38,3 +38,7 @@ class RunError(TflError):
 
 class ExportError(TflError):
     """A model could not be exported, or the exported model does not answer as the cache did."""
+
+
+class CompareError(TflError):
+    """The reference program cannot be run here, or it failed."""

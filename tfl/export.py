@@ -68,14 +68,14 @@ def export(run_folder: Path, out: Path, dataset: str = "", weights: str = "") ->
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         folder, trained = Path(scratch) / out.name, run.load_head()
-        _save(_same_backbone(cache, weights or _found_weights(cache)).averaged(run.views), trained, folder)
-        parity = _gate(folder, trained, (cache, run.views), dataset or _found_dataset(cache))
+        _save(same_backbone(cache, weights or found_weights(cache)).averaged(run.views), trained, folder)
+        parity = _gate(folder, trained, (cache, run.views), dataset or found_dataset(cache))
         _describe(folder, run, parity)
         folder.rename(out)
     return parity
 
 
-def _found_dataset(cache: Cache) -> str:
+def found_dataset(cache: Cache) -> str:
     """The dataset as it was typed; or by its name, where it was carried as a file that is not here."""
     typed: str = cache.provenance["typed"]["dataset"]
     if Path(typed).exists():
@@ -84,7 +84,8 @@ def _found_dataset(cache: Cache) -> str:
     return cache.spec.dataset.dataset if has_name else typed
 
 
-def _found_weights(cache: Cache) -> str:
+def found_weights(cache: Cache) -> str:
+    """The weights as they were typed."""
     typed: str = cache.provenance["typed"]["weights"]
     return typed if typed in ("imagenet", "random") else _require_own(cache, "weights", typed)
 
@@ -99,7 +100,12 @@ def _require_own(cache: Cache, what: str, place: str) -> str:
     return place
 
 
-def _same_backbone(cache: Cache, weights: str) -> backbone.Backbone:
+def same_backbone(cache: Cache, weights: str) -> backbone.Backbone:
+    """The backbone that a cache's features were made with.
+
+    Raises:
+      ExportError: these weights are not its.
+    """
     built = backbone.build(replace(cache.spec.features, weights=weights))
     if built.spec.weights != cache.spec.features.weights:
         raise ExportError(
@@ -139,7 +145,7 @@ def _gate(folder: Path, trained: keras.Model, source: tuple[Cache, tuple[View, .
     """Compare a fresh process that has TensorFlow alone with the head on the cached features of these views."""
     cache, views = source
     role: Role = "test" if "test" in cache.num_rows else next(iter(cache.num_rows))
-    images = _stored_images(cache, role, dataset)
+    images = stored_images(cache, role, dataset, sum(PARITY_BATCHES))
     rows = np.arange(len(images))
     features = head.mean_of([cache.read_rows(role, rows, view=view) for view in views])  # (n, d)
     expected = head.logits_of(trained, features)  # (n, c)
@@ -160,8 +166,12 @@ def _gate(folder: Path, trained: keras.Model, source: tuple[Cache, tuple[View, .
     return parity
 
 
-def _stored_images(cache: Cache, role: Role, dataset: str) -> list[np.ndarray]:
-    """The raw images of the cache's first rows, from the dataset, checked by id."""
+def stored_images(cache: Cache, role: Role, dataset: str, count: int) -> list[np.ndarray]:
+    """The raw images of the cache's first rows, `count` if it has so many, from the dataset, checked by id.
+
+    Raises:
+      ExportError: the dataset is not the cache's.
+    """
     spec = replace(cache.spec.dataset, dataset=dataset, version="")
     source = datasets.open_dataset(spec)
     if source.version != cache.spec.dataset.version:
@@ -169,7 +179,7 @@ def _stored_images(cache: Cache, role: Role, dataset: str) -> list[np.ndarray]:
             f"the dataset {dataset!r} is not the one that the features were made from\n"
             f"  version: {cache.spec.dataset.version} in the cache, {source.version} now"
         )
-    ids = cache.read_ids(role)[: sum(PARITY_BATCHES)].tolist()
+    ids = cache.read_ids(role)[:count].tolist()
     rows = datasets.rows(source, spec.roles[role], 0, datasets.count_rows(source, spec.roles[role]))
     usable = (row for row in rows if not isinstance(row, datasets.BadImage))  # those that the cache has
     examples = list(itertools.islice(usable, len(ids)))

@@ -121,6 +121,24 @@ def trials_picture(trials: Sequence[Mapping[str, Any]], title: str, path: Path) 
     figure.savefig(path, dpi=DOTS_PER_INCH)
 
 
+def break_even(by_epoch: Mapping[str, Sequence[float]], title: str, path: Path) -> None:
+    """Cumulative hours over epochs, one line a form: where a line crosses another, that form begins to pay.
+
+    Args:
+      by_epoch: seconds after 0, 1, 2... epochs.
+    """
+    figure = Figure(figsize=(7, 4.4), layout="constrained")
+    axes = figure.subplots()
+    for (form, seconds), marker in zip(by_epoch.items(), itertools.cycle(MARKERS)):
+        hours = [each / 3600 for each in seconds]
+        axes.plot(range(len(hours)), hours, marker=marker, markersize=5, label=f"{form}, {hours[-1]:.3g} h")
+    axes.set(xlabel="epochs", ylabel="hours since the start", title=title)
+    axes.set_yscale("log")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=DOTS_PER_INCH)
+
+
 def _zoomed(accuracies: Sequence[float]) -> tuple[float, float]:
     """Limits of an axis in %: from below the worst bar, to where the words beside the best one have room."""
     worst, best = min(accuracies), max(accuracies)

@@ -201,6 +201,19 @@ def initial(num_features: int, num_classes: int, rng: np.random.Generator) -> tu
     return kernel, np.zeros(num_classes, np.float32)
 
 
+def drawn(
+    recipe: Reference, num_rows: int, num_features: int, num_classes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What chance decides in `fit` on rows in memory of one view, for another program that is to train the same.
+
+    Returns:
+      Kernel `(d, c)`, bias `(c,)`, and the order of the rows in each epoch `(epochs, n)`.
+    """
+    rng = np.random.default_rng(recipe.seed)
+    kernel, bias = initial(num_features, num_classes, rng)
+    return kernel, bias, np.stack([rng.permutation(num_rows) for _ in range(recipe.epochs)])
+
+
 def _joined(starts: list[tuple[np.ndarray, np.ndarray]]) -> State:
     """Kernels and biases of K heads side by side, and zero velocities."""
     kernel = np.concatenate([kernel for kernel, _ in starts], axis=1)  # (d, K c)

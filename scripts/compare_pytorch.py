@@ -1,0 +1,8 @@
+"""Hold ours against the PyTorch reference; `tfl compare` with the same flags."""
+
+import sys
+
+from tfl.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["compare", *sys.argv[1:]]))
