@@ -330,6 +330,14 @@ def test_mlp_of_one_seed_is_one_head():
     assert not np.array_equal(first.get_weights()[0], other.get_weights()[0])
 
 
+@pytest.mark.parametrize(("num_rows", "steps"), [(20, 3), (100, 9), (5000, 10)])
+def test_mlp_takes_several_steps_an_epoch_however_few_the_rows(monkeypatch, num_rows, steps):
+    taken, get = set(), mlp._Batches.__getitem__
+    monkeypatch.setattr(mlp._Batches, "__getitem__", lambda self, index: taken.add(index) or get(self, index))
+    head.search(Mlp(hidden=(4,), epochs=1), make_rows(num_rows), None)
+    assert len(taken) == steps
+
+
 def test_mlp_ends_early():
     rng = np.random.default_rng(0)
     noise = Rows((rng.normal(size=(64, 4)).astype(np.float32),), rng.integers(0, 2, 64), 2, np.ones(2, np.float32))

@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -40,7 +41,8 @@ def _train(
     """The head, one entry an epoch, and the number of the epoch whose weights were kept."""
     scaling = scaling_of(rows)
     network = _network(recipe, rows)
-    batches = _Batches(recipe, rows, scaling)
+    size = min(recipe.batch_size, max(8, rows.num_rows // 8))  # of few rows, several steps an epoch all the same
+    batches = _Batches(replace(recipe, batch_size=size), rows, scaling)
     network.compile(
         keras.optimizers.AdamW(_schedule(recipe, len(batches)), weight_decay=recipe.weight_decay),
         keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
