@@ -61,7 +61,9 @@ def compare(
     with tempfile.TemporaryDirectory() as scratch:
         job = prepare(cache, Path(scratch), 0 if reasons else num_images, recipe, weights)
         found = findings.of(job, cache, play(job, on_progress), reasons)
-    if out is not None and "seconds" in found:
+    if out is not None and reasons:
+        logger.warning("%s is not drawn: it shows seconds of the forms that need images", out)
+    elif out is not None:
         by_epoch = {FORMS[form]: seconds for form, seconds in found["seconds"]["by_epoch"].items()}
         break_even(by_epoch, found["seconds"]["title"], out)
     return found

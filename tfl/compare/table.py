@@ -37,8 +37,9 @@ def _head(found: dict[str, Any]) -> Iterator[str]:
     yield f"batches of {found['batch_size']}, {found['epochs']} epochs; {machine['threads']} threads on each side"
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     yield f"{machine['device']}, of the reference {machine['reference_device']}; {versions}"
-    if machine["fair_forward"]:
-        yield f"fair forward pass: {machine['fair_forward']}, the faster here of eager and torch.compile"
+    if sliced:
+        fair = f"PyTorch's, fair, by {machine['fair_forward']}, the faster here of eager and torch.compile"
+        yield f"forward pass: ours by {machine['our_forward']}; {fair}"
     for reason in found["not_compared"]:
         yield f"not compared: {reason}"
 
