@@ -14,6 +14,14 @@ pytestmark = pytest.mark.torch
 SPEC = FeatureSpec(weights="random", image_size=64)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Its threads wait for each other busily: beside other tests, two are many times slower than one."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="module")
 def keras_network():
     """Keras' ResNet50, every tensor random, statistics of BatchNorm and biases too."""

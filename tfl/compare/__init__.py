@@ -11,7 +11,7 @@ from tfl.cache import Cache, open_cache
 from tfl.compare import findings
 from tfl.compare.preparation import NUM_PARITY_IMAGES, obstacles, prepare
 from tfl.compare.schedule import play
-from tfl.compare.table import lines
+from tfl.compare.table import FORMS, lines
 from tfl.errors import CompareError, SpecError
 from tfl.precompute import Progress
 from tfl.recipes import Reference
@@ -61,8 +61,11 @@ def compare(
     with tempfile.TemporaryDirectory() as scratch:
         job = prepare(cache, Path(scratch), 0 if reasons else num_images, recipe, weights)
         found = findings.of(job, cache, play(job, on_progress), reasons)
-    if out is not None and "seconds" in found:
-        break_even(found["seconds"]["by_epoch"], found["seconds"]["title"], out)
+    if out is not None and reasons:
+        logger.warning("%s is not drawn: it shows seconds of the forms that need images", out)
+    elif out is not None:
+        by_epoch = {FORMS[form]: seconds for form, seconds in found["seconds"]["by_epoch"].items()}
+        break_even(by_epoch, found["seconds"]["title"], out)
     return found
 
 

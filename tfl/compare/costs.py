@@ -45,7 +45,7 @@ def ratios(slow: Sequence[Turn], fast: Sequence[Turn], stage: str) -> dict[str, 
 
 @dataclass(frozen=True)
 class Costs:
-    """Of a form, in seconds per image.
+    """Of a form, in seconds per image: the medians of its turns, so that a disturbance of one counts for no form.
 
     Attributes:
       once: of every image, before the first epoch.
@@ -60,11 +60,11 @@ class Costs:
     @classmethod
     def of(cls, found: Mapping[str, Mapping[str, Any]]) -> "Costs":
         """From the stages of a form that caches, or of one that does not."""
-        per_image = {stage: of["seconds"] / of["images"] for stage, of in found.items() if of["images"]}
         if "fit" not in found:
-            return cls(0.0, per_image["train"], per_image["test"])
+            return cls(0.0, found["train"]["median"], found["test"]["median"])
         num_images = found["start-up"]["images"] + found["extract"]["images"]
-        return cls(per_image["extract"] + found["keep"]["seconds"] / num_images, per_image["fit"], 0.0)
+        keeping = found["keep"]["seconds"] / num_images
+        return cls(found["extract"]["median"] + keeping, found["fit"]["median"], 0.0)
 
     def before(self, train: int, test: int) -> float:
         """Seconds before the first epoch."""

@@ -50,12 +50,14 @@ def of(job: Job, cache: Cache, turns: Turns, not_compared: Sequence[str]) -> dic
 
 def _machine(job: Job, turns: Turns) -> dict[str, Any]:
     versions = {name: importlib.metadata.version(name) for name in ("torch", "torchvision")}
+    made = _slice_cache(job).provenance if job.num_images else {}
     ways = {turn.found["way"] for turn in turns["fair-cached"] if "way" in turn.found}
     return {
         "device": engine.device(),
         "reference_device": next(turn.found["device"] for turn in turns["fair-cached"] if "device" in turn.found),
         "threads": job.threads,
-        "versions": {**engine.versions(), **versions},
+        "versions": {**engine.versions(), **made.get("versions", {}), **versions},
+        "our_forward": made.get("engine"),
         "fair_forward": " ".join(ways),
     }
 
@@ -118,8 +120,13 @@ def _differences_of_cache(job: Job, cache: Cache) -> float:
 
 
 def _of_slice(job: Job) -> dict[Any, Rows]:
+    return {role: _slice_cache(job).read(role) for role in ("train", "test")}
+
+
+def _slice_cache(job: Job) -> Cache:
+    """What ours made of the images."""
     (path,) = (job.folder / "cache").glob("*.h5")
-    return {role: open_cache(path).read(role) for role in ("train", "test")}
+    return open_cache(path)
 
 
 def _difference(a: np.ndarray, b: np.ndarray) -> float:

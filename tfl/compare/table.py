@@ -37,8 +37,9 @@ def _head(found: dict[str, Any]) -> Iterator[str]:
     yield f"batches of {found['batch_size']}, {found['epochs']} epochs; {machine['threads']} threads on each side"
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     yield f"{machine['device']}, of the reference {machine['reference_device']}; {versions}"
-    if machine["fair_forward"]:
-        yield f"fair forward pass: {machine['fair_forward']}, the faster here of eager and torch.compile"
+    if sliced:
+        fair = f"PyTorch's, fair, by {machine['fair_forward']}, the faster here of eager and torch.compile"
+        yield f"forward pass: ours by {machine['our_forward']}; {fair}"
     for reason in found["not_compared"]:
         yield f"not compared: {reason}"
 
@@ -78,13 +79,13 @@ def _accuracy(found: dict[str, Any]) -> Iterator[str]:
 def _stages(found: dict[str, Any]) -> Iterator[str]:
     """A row a form; a batch is a turn, and so is a training on the cache's rows."""
     columns = list(COLUMNS) if found["slice"] else ["an epoch, an image"]
-    yield _row("seconds: median (least to largest, turns)", ["start-up", *columns, "peak memory"])
+    yield _row("seconds", ["start-up", *columns, "peak memory"])
     for form, name in FORMS.items():
         if stages := found["stages"].get(form):
             cells = [_cell([stages[stage] for stage in COLUMNS[column] if stage in stages]) for column in columns]
             start = f"{stages['start-up']['seconds']:.1f}" if "start-up" in stages else "-"
             yield _row(name, [start, *cells, f"{found['peak_bytes'][form] / 1e9:.2f} GB"])
-    yield "(start-up, the first batch with it, is in no other number)"
+    yield "(median, least to largest, of n turns; start-up, and the first batch in it, is in no other number)"
     for stage, name in (("extract", "extracting"), ("fit", "training")):
         if ratio := found["ratios"][stage]:
             yield (
@@ -97,17 +98,17 @@ def _cell(stages: list[Any]) -> str:
     if not stages:
         return "-"
     (stage,) = stages
-    return f"{stage['median']:.3g} ({stage['least']:.2g} to {stage['largest']:.2g}, {stage['turns']})"
+    return f"{stage['median']:.3g} ({stage['least']:.2g} to {stage['largest']:.2g}) n={stage['turns']}"
 
 
 def _row(name: str, cells: list[str]) -> str:
     first, *middle, last = cells
-    return f"{name:<{WIDTH}} {first:>8}" + "".join(f" {cell:>32}" for cell in middle) + f" {last:>11}"
+    return f"{name:<24} {first:>8}" + "".join(f" {cell:>32}" for cell in middle) + f" {last:>11}"
 
 
 def _whole_job(found: dict[str, Any]) -> Iterator[str]:
     seconds, epochs = found["seconds"], found["epochs"]
-    yield f"{epochs} epochs, {seconds['title']} from the seconds an image of this run:"
+    yield f"{epochs} epochs, {seconds['title']} from the medians above:"
     yield f"  {seconds['formula']}"
     for form, name in FORMS.items():
         costs, even = seconds["costs"][form], seconds["break_even_epochs"].get(form)
