@@ -4,10 +4,14 @@
     python scripts/benchmark.py memory FOLDER     peak memory of precompute and of the merge, 6,000 and 60,000 images
     python scripts/benchmark.py heads CACHE       Keras' fit over ours, 32 heads over one, logistic and scikit-learn's
     python scripts/benchmark.py extraction FOLDER images a second: engines, naive Keras, the whole command
+    python scripts/benchmark.py formats RUN FOLDER   every format of an exported model; what is exported into FOLDER
+                                                  already, and its accuracy, is not made again
 
 Prints a JSON object; seconds and bytes are lists, one entry a repeat. `--quick` repeats twice.
 """
 
+import contextlib
+import itertools
 import json
 import os
 import platform
@@ -17,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -255,11 +260,90 @@ def commands(folder: Path) -> list[dict[str, float]]:
     return found
 
 
+# Name, and flags of `tfl export`; the first one is what ratios are of.
+FORMATS: dict[str, dict[str, Any]] = {
+    "saved-model, not folded": {"fold_batch_norm": False},
+    "saved-model": {},
+    "saved-model, float16": {"quantize": "float16"},
+    "keras": {"format": "keras"},
+    "onnx": {"format": "onnx"},
+    "onnx, float16": {"format": "onnx", "quantize": "float16"},
+    "openvino": {"format": "openvino"},
+    "openvino, float16": {"format": "openvino", "quantize": "float16"},
+    "litert": {"format": "litert"},
+    "litert, float16": {"format": "litert", "quantize": "float16"},
+    "litert, int8": {"format": "litert", "quantize": "int8"},
+}
+ACCURACY_IMAGES = 500
+FORMAT_REPEATS = 2  # of starting, and of each of these
+CALLS = {1: 8, 32: 1}  # by batch size
+
+
+def exported(run_folder: Path, folder: Path, flags: dict[str, Any]) -> dict[str, Any]:
+    """Export unless it is there, and measure accuracy on the first test images; both stay in the folder."""
+    from tfl.export import export, gate
+    from tfl.export.combined import found_dataset
+    from tfl.run import open_run
+    from tfl.spec import Artefact
+
+    notes = folder.with_suffix(".json")
+    if not notes.exists():
+        started = time.perf_counter()
+        parity = export(run_folder, folder, artefact=Artefact(**flags))
+        seconds = time.perf_counter() - started
+        run = open_run(run_folder)
+        cache = run.open_cache()
+        rows = itertools.islice(gate.images_of(cache, "test", found_dataset(cache)), ACCURACY_IMAGES)
+        with gate.fresh_process(folder) as logits_of:
+            metrics = gate.measured_accuracy(run, cache, rows, logits_of)
+        num_bytes = sum(path.stat().st_size for path in folder.rglob("*"))
+        found = {"accuracy": metrics.accuracy, "interval": metrics.interval, "num_images": metrics.num_rows}
+        notes.write_text(json.dumps({"bytes": num_bytes, "export_seconds": seconds, **asdict(parity), **found}))
+    return dict(json.loads(notes.read_text()))
+
+
+def formats(run_folder: Path, folder: Path) -> dict[str, Any]:
+    """Each format in a process of its own, its runtime as it comes: 32-pixel images through a pipe and logits back."""
+    from tfl.export import gate
+
+    places = {name: folder / name.replace(", ", "-").replace(" ", "-") for name in FORMATS}
+    measured = {name: exported(run_folder, places[name], FORMATS[name]) for name in FORMATS}
+    images = np.random.default_rng(0).integers(0, 255, (max(CALLS), 32, 32, 3), np.uint8)
+    seconds: dict[str, dict[str, list[float]]] = {name: {"start": [], "1": [], "32": []} for name in FORMATS}
+    for _ in range(FORMAT_REPEATS):
+        for name, place in places.items():
+
+            def start(place: Path = place) -> None:
+                with gate.fresh_process(place) as logits_of:
+                    logits_of(images[:1])
+
+            seconds[name]["start"].append(seconds_of(start))
+    with contextlib.ExitStack() as stack:
+        served = {name: stack.enter_context(gate.fresh_process(place)) for name, place in places.items()}
+        for size in CALLS:
+            for logits_of in served.values():
+                logits_of(images[:size])
+        for _ in range(FORMAT_REPEATS):
+            for size, calls in CALLS.items():
+                for name, logits_of in served.items():
+                    for _ in range(calls):
+                        seconds[name][str(size)].append(seconds_of(lambda: logits_of(images[:size])))  # noqa: B023
+    base = seconds[next(iter(FORMATS))]["32"]
+    for name, found in measured.items():
+        ratios = [one / other for one, other in zip(base, seconds[name]["32"], strict=True)]
+        found["throughput_ratio"] = {"median": statistics.median(ratios), "each": ratios}
+        found["seconds"] = seconds[name]
+    return {"formats": measured}
+
+
 def main() -> None:
     """Run what the command line names."""
     what, folder, *rest = [word for word in sys.argv[1:] if word != "--quick"]
     if what == "_merge":
         write_cache(Path(folder), int(rest[0]))
+        return
+    if what == "formats":
+        print(json.dumps({**described(), **formats(Path(folder), Path(rest[0]))}, indent=2))
         return
     if what == "heads":
         print(json.dumps({**described(), **heads(Path(folder))}, indent=2))

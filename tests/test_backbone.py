@@ -77,15 +77,15 @@ def test_views_are_windows_of_the_larger_image_and_the_mirror_image(features, mo
 
 
 @pytest.mark.usefixtures("tiny_backbone")
-def test_averaged_is_the_mean_of_the_views_features(features):
+def test_over_is_the_mean_of_the_views_features(features):
     built = backbone.build(features)
     views = ("original", "hflip", "crop3")
     expected = np.mean([np.asarray(built.network(built.presented(view)(IMAGES))) for view in views], axis=0)
-    model = built.averaged(views)
+    shown, over = built.shown(views), built.over(views)
     for images in (IMAGES, IMAGES[:1]):
-        np.testing.assert_allclose(np.asarray(model(images)), expected[: len(images)], rtol=1e-5, atol=1e-6)
-    assert (model.output_shape, model.trainable_variables) == ((None, 5), [])
-    assert built.averaged(("original",)) is built.model
+        np.testing.assert_allclose(np.asarray(over(shown(images))), expected[: len(images)], rtol=1e-5, atol=1e-6)
+    assert (over.output_shape, over.trainable_variables) == ((None, 5), [])
+    assert (built.shown(("original",)), built.over(("original",))) == (built.resize, built.network)
 
 
 @pytest.mark.usefixtures("tiny_backbone")

@@ -77,21 +77,21 @@ class Backbone:
         pixels = keras.Input((self.spec.image_size, self.spec.image_size, 3), dtype="float32", name="pixels")
         return keras.Model(pixels, _preprocess_of(require_architecture(self.spec.backbone))(pixels))
 
-    def averaged(self, views: tuple[View, ...]) -> keras.Model:
-        """The mean of the features of some views: uint8 `(n, h, w, 3)` to float32 `(n, d)`; frozen, one graph.
-
-        The network stands in it once, and takes the views of all the images as one batch. With `original` alone it
-        is `model`.
-        """
+    def shown(self, views: tuple[View, ...]) -> keras.Model:
+        """Images as views, view after view: uint8 `(n, h, w, 3)` to float32 `(v * n, image_size, image_size, 3)`."""
         if views == ("original",):
-            return self.model
+            return self.resize
         images = keras.Input((None, None, 3), dtype="uint8", name="images")
-        pixels = ops.concatenate([self.presented(view)(images) for view in views])  # (v * n, size, size, 3)
+        return keras.Model(images, ops.concatenate([self.presented(view)(images) for view in views]), name="views")
+
+    def over(self, views: tuple[View, ...]) -> keras.Model:
+        """The mean over the views that `shown` gives: float32 `(v * n, ...)` to `(n, d)`; the network stands once."""
+        if views == ("original",):
+            return self.network
+        pixels = keras.Input(self.network.input_shape[1:], dtype="float32", name="pixels")
         features = self.network(pixels, training=False)  # (v * n, d)
         by_view = ops.reshape(features, (len(views), -1, self.num_features))  # (v, n, d)
-        model = keras.Model(images, ops.mean(by_view, axis=0), name="backbone")
-        model.trainable = False
-        return model
+        return _frozen(keras.Model(pixels, ops.mean(by_view, axis=0), name="mean"))
 
     def columns(self, spec: FeatureSpec) -> dict[tuple[str, str], slice]:
         """Where in a row of features each pair of a layer and a pooling stands, in the order in which they stand.
@@ -253,12 +253,15 @@ def _assemble(spec: FeatureSpec, unpooled: keras.Model, preprocess: Callable[[An
     resize = _presentation(spec, "original")
     pixels = keras.Input((spec.image_size, spec.image_size, 3), dtype="float32", name="pixels")
     features = _pooled(unpooled, spec)(preprocess(pixels), training=False)
-    network = keras.Model(pixels, features, name=spec.backbone)
-    network.trainable = False
+    network = _frozen(keras.Model(pixels, features, name=spec.backbone))
     images = keras.Input((None, None, 3), dtype="uint8", name="images")
-    model = keras.Model(images, network(resize(images), training=False), name="backbone")
-    model.trainable = False
+    model = _frozen(keras.Model(images, network(resize(images), training=False), name="backbone"))
     return Backbone(spec, resize, network, model, unpooled)
+
+
+def _frozen(model: keras.Model) -> keras.Model:
+    model.trainable = False
+    return model
 
 
 def _presentation(spec: FeatureSpec, view: View) -> keras.Model:

@@ -21,11 +21,12 @@ import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from tfl import words
-from tfl.errors import CacheError, RunError, SpecError, TflError
+from tfl.errors import CacheError, DatasetError, RunError, SpecError, TflError
 from tfl.recipes import RECIPES, Mlp, Recipe, RecipeName, Reference, Selection, Shots, name_of
-from tfl.spec import DatasetSpec, FeatureSpec, Settings, View
+from tfl.spec import Artefact, DatasetSpec, FeatureSpec, Settings, View
 
 if TYPE_CHECKING:
+    from tfl import predict as predicting
     from tfl.head import Trial
     from tfl.precompute import Progress
 
@@ -250,8 +251,14 @@ def _reproduce(folder: Path) -> None:
     print(again)
 
 
-def export(run: Positional[Path], out: Path, dataset: str = "", weights: str = "") -> None:
-    """Write a SavedModel, raw images to probabilities, proven in a fresh process; its folder is the last line.
+def export(
+    run: Positional[Path],
+    out: Path,
+    dataset: str = "",
+    weights: str = "",
+    artefact: Artefact = Artefact(),  # noqa: B008 -- frozen
+) -> None:
+    """Write a model that takes raw images, proven in a fresh process; its folder is the last line.
 
     Args:
       run: The folder that `tfl train` left.
@@ -262,30 +269,39 @@ def export(run: Positional[Path], out: Path, dataset: str = "", weights: str = "
     _start_keras()
     from tfl.export import export
 
-    parity = export(run, out, dataset, weights)
-    print("SavedModel", words.of_parity(parity))
+    parity = export(run, out, dataset, weights, artefact)
+    print(artefact.format, words.of_parity(parity))
     print(out)
 
 
 def predict(
-    model: Positional[Path], images: Positional[tuple[Path, ...]], as_json: Annotated[bool, arg(name="json")] = False
+    model: Positional[Path], images: Positional[tuple[str, ...]], as_json: Annotated[bool, arg(name="json")] = False
 ) -> None:
-    """Classes and probabilities of image files, from an exported model alone.
+    """Classes and probabilities of images, from an exported model alone; exit code 1 if an image is bad.
 
     Args:
-      model: The folder that `tfl export` made.
-      images: Image files of any size that Pillow reads.
+      model: The folder that `tfl export` made, of any format.
+      images: Image files of any size that Pillow reads; folders of them; patterns such as 'photos/**/*.jpg'; or `-` for
+        one image, or paths of images a line each, from standard input.
       as_json: Print one JSON object a line.
     """
-    _start_keras()
-    from tfl.export import predict
+    from tfl.predict import find_images, open_model, predictions
 
-    for prediction in predict(model, images):
-        if as_json:
-            print(json.dumps(prediction))
-        else:
-            best = sorted(prediction["probabilities"].items(), key=lambda item: -item[1])[:3]
-            print(prediction["image"], " ".join(f"{name} {share:.1%}" for name, share in best), sep="\t")
+    found = find_images(images, sys.stdin.buffer)
+    with _held_stderr():
+        opened = open_model(model)
+    num_bad = 0
+    with _progress_line() as on_progress:
+        for prediction in predictions(opened, found, on_progress):
+            num_bad += "error" in prediction
+            if as_json:
+                print(json.dumps(prediction), flush=True)
+            elif "error" in prediction:
+                print(f"tfl: {prediction['error']}", file=sys.stderr)
+            else:
+                print(words.of_prediction(prediction), flush=True)
+    if num_bad:
+        raise DatasetError(f"{num_bad} of {len(found)} images are bad")
 
 
 def compare(
@@ -433,12 +449,12 @@ class _Table:
 
 
 @contextlib.contextmanager
-def _progress_line() -> Iterator[Callable[["Progress"], None]]:
+def _progress_line() -> Iterator[Callable[["Progress | predicting.Progress"], None]]:
     """Rate and time left on stderr: one line rewritten on a terminal, a line now and then elsewhere."""
     is_terminal = sys.stderr.isatty()
     last_shown = time.monotonic() - (SECONDS_BETWEEN_LINES if is_terminal else 0)
 
-    def show(progress: "Progress") -> None:
+    def show(progress: "Progress | predicting.Progress") -> None:
         nonlocal last_shown
         if time.monotonic() - last_shown < (0.2 if is_terminal else SECONDS_BETWEEN_LINES):
             return
@@ -467,7 +483,18 @@ def _log_to_stderr() -> None:
 
 
 def _start_keras() -> None:
-    """Import Keras and let its backend start, holding back what that writes to file descriptor 2.
+    """Import Keras and let its backend start."""
+    with _held_stderr():
+        import keras
+
+        keras.ops.zeros(1)
+        for chatty in ("absl", "tensorflow"):
+            logging.getLogger(chatty).setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def _held_stderr() -> Iterator[None]:
+    """Hold back what libraries write to file descriptor 2 as they start, unless they fail.
 
     `TF_CPP_MIN_LOG_LEVEL` alone leaves lines that TensorFlow's C++ writes before it reads its settings.
     """
@@ -477,11 +504,7 @@ def _start_keras() -> None:
         stderr = os.dup(2)
         os.dup2(held.fileno(), 2)
         try:
-            import keras
-
-            keras.ops.zeros(1)
-            for chatty in ("absl", "tensorflow"):
-                logging.getLogger(chatty).setLevel(logging.ERROR)
+            yield
         except BaseException:
             held.seek(0)
             os.write(stderr, held.read())

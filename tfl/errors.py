@@ -40,5 +40,9 @@ class ExportError(TflError):
     """A model could not be exported, or the exported model does not answer as the cache did."""
 
 
+class ExtraError(TflError):
+    """A package that one option needs cannot be imported; an extra of the distribution brings it."""
+
+
 class CompareError(TflError):
     """The reference program cannot be run here, or it failed."""

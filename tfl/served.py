@@ -1,21 +1,152 @@
-"""Run a SavedModel on stored images with TensorFlow alone, as a server would; a program, never imported.
+"""An exported model opened by its own format's runtime, with nothing of tfl: as a module, and as a program.
 
-    python -P served.py SAVED_MODEL IMAGES.npz LOGITS.npy
+    python -P served.py MODEL_FOLDER
 
-IMAGES.npz holds uint8 arrays `(n, h, w, 3)` under the keys 0, 1, 2...; LOGITS.npy gets the logits of all of them,
-`(sum of n, c)`. Started in a fresh process by the parity gate of `export`, so that nothing of tfl or Keras can help.
+The program reads arrays from its standard input (`read_array`), uint8 images `(n, h, w, 3)`, and answers each with the
+logits `(n, c)`. The gate of `export` starts it in a fresh process, where nothing of tfl can help.
 """
 
+import json
+import os
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
-if __name__ == "__main__":
-    sys.modules["keras"] = sys.modules["tfl"] = None  # type: ignore[assignment] # whoever imports them fails
+Answer = Callable[[np.ndarray], dict[str, np.ndarray]]
+"""uint8 images `(n, h, w, 3)` to `probabilities (n, c)`, `logits (n, c)` and `class_index (n,)`."""
+
+FILES = {
+    "saved-model": "saved_model.pb",
+    "keras": "model.keras",
+    "onnx": "model.onnx",
+    "litert": "model.tflite",
+    "openvino": "model.xml",
+    "torch": "model.pt2",
+}
+"""What a folder of each format has in it."""
+
+
+def format_of(folder: Path) -> str | None:
+    """The format of an exported model's folder; None if it is none."""
+    return next((name for name, file in FILES.items() if (folder / file).is_file()), None)
+
+
+def open_model(folder: Path) -> Answer:
+    """What answers for an exported model.
+
+    Raises:
+      ImportError: the format's runtime is not installed.
+      Exception: whatever a runtime raises when a file is not what its name says.
+    """
+    name = format_of(folder)
+    if name is None:
+        raise ValueError(f"there is none of {', '.join(FILES.values())} in it")
+    return _RUNTIMES[name](folder / FILES[name])
+
+
+def _saved_model(path: Path) -> Answer:
     import tensorflow as tf
 
-    model_folder, images_file, logits_file = sys.argv[1:]
-    serve = tf.saved_model.load(model_folder).signatures["serving_default"]
-    with np.load(images_file) as batches:
-        logits = [serve(images=tf.constant(batches[str(i)]))["logits"].numpy() for i in range(len(batches.files))]
-    np.save(logits_file, np.concatenate(logits))
+    loaded = tf.saved_model.load(str(path.parent))
+    serve = loaded.signatures["serving_default"]
+
+    def answer(images: np.ndarray) -> dict[str, np.ndarray]:
+        assert loaded is not None  # the variables go when it goes
+        return {name: value.numpy() for name, value in serve(images=tf.constant(images)).items()}
+
+    return answer
+
+
+def _keras(path: Path) -> Answer:
+    import keras
+
+    return keras.saving.load_model(path, compile=False).predict_on_batch  # type: ignore[no-any-return]
+
+
+def _onnx(path: Path) -> Answer:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda images: dict(zip(names, session.run(names, {"images": images}), strict=True))
+
+
+def _litert(path: Path) -> Answer:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=_num_processors())  # its default is one
+    interpreter.allocate_tensors()
+    serve = interpreter.get_signature_runner("serving_default")
+    return lambda images: dict(serve(images=images))
+
+
+def _openvino(path: Path) -> Answer:
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # see tfl.engine.openvino
+    import openvino
+
+    # Where a CPU has bfloat16 units OpenVINO computes with them if it is not told otherwise.
+    model = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda images: {output.any_name: values for output, values in model(images).items()}
+
+
+def _torch(path: Path) -> Answer:
+    import torch
+
+    model = torch.export.load(path).module()
+
+    def answer(images: np.ndarray) -> dict[str, np.ndarray]:
+        with torch.inference_mode():
+            return {name: value.numpy() for name, value in model(torch.from_numpy(images)).items()}
+
+    return answer
+
+
+_RUNTIMES: dict[str, Callable[[Path], Answer]] = {
+    "saved-model": _saved_model,
+    "keras": _keras,
+    "onnx": _onnx,
+    "litert": _litert,
+    "openvino": _openvino,
+    "torch": _torch,
+}
+
+
+def _num_processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def write_array(file: BinaryIO, array: np.ndarray) -> None:
+    """An array into a pipe: a line of JSON that says its dtype and shape, and its bytes."""
+    file.write(json.dumps([array.dtype.str, array.shape]).encode() + b"\n")
+    file.write(np.ascontiguousarray(array).data)
+    file.flush()
+
+
+def read_array(file: BinaryIO) -> np.ndarray | None:
+    """What `write_array` wrote; None at the end."""
+    if not (line := file.readline()):
+        return None
+    dtype, shape = json.loads(line)
+    array = np.empty(shape, dtype)
+    content: Any = file.read(array.nbytes)
+    return np.frombuffer(content, dtype).reshape(shape)
+
+
+def main() -> None:
+    """Answer until the input ends; what runtimes print goes to stderr."""
+    sys.modules["tfl"] = None  # type: ignore[assignment] # whoever imports it fails
+    folder = Path(sys.argv[1])
+    if format_of(folder) != "keras":
+        sys.modules["keras"] = None  # type: ignore[assignment]
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    answer = open_model(folder)
+    while (images := read_array(sys.stdin.buffer)) is not None:
+        write_array(answers, np.asarray(answer(images)["logits"]))
+
+
+if __name__ == "__main__":
+    main()

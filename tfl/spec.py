@@ -23,6 +23,12 @@ LAST_LAYER = "last"
 Role = Literal["train", "val", "test"]
 ROLES: tuple[Role, ...] = ("train", "val", "test")
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"]
+Format = Literal["saved-model", "keras", "onnx", "litert", "openvino", "torch"]
+QUANTIZABLE: dict[str, tuple[Format, ...]] = {
+    "none": typing.get_args(Format),
+    "float16": ("saved-model", "onnx", "litert", "openvino"),
+    "int8": ("litert",),
+}
 View = Literal["original", "hflip", "crop1", "crop2", "crop3", "crop4", "crop5"]
 VIEWS: tuple[View, ...] = typing.get_args(View)
 """The fixed ways to present an image to the backbone; the same geometry for every image, and no chance in it.
@@ -201,6 +207,27 @@ class Settings:
             raise SpecError(
                 f"batch_size is at least 0 and shard_rows at least 1, got {self.batch_size} and {self.shard_rows}"
             )
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """What an exported model is, and what it has to prove before it is left behind."""
+
+    format: Format = "saved-model"
+    """A TensorFlow SavedModel, a `.keras` file, ONNX, LiteRT, OpenVINO IR, or a PyTorch program (`.pt2`)."""
+    quantize: Literal["none", "float16", "int8"] = "none"
+    """`float16` stores weights in half the room; `int8` (litert alone) computes with them too, calibrated on images."""
+    fold_batch_norm: bool = True
+    """Fold BatchNormalization into the convolutions before it."""
+    assert_accuracy_at_least: float = 0.0
+    """Measure accuracy, in 0..1, of the exported model on all test images, and leave nothing if it is below."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.assert_accuracy_at_least <= 1:
+            raise SpecError(f"assert_accuracy_at_least is in 0..1, got {self.assert_accuracy_at_least}")
+        if self.quantize not in QUANTIZABLE or self.format not in QUANTIZABLE[self.quantize]:
+            formats = " and ".join(QUANTIZABLE.get(self.quantize, ()))
+            raise SpecError(f"quantize {self.quantize} is for {formats or 'nothing'}, got format {self.format}")
 
 
 def require_views(views: tuple[View, ...]) -> None:

@@ -112,6 +112,12 @@ def _joined(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
+def of_prediction(prediction: dict[str, Any]) -> str:
+    """One of `tfl.predict.predictions`: the image, and the three likeliest classes."""
+    likeliest = sorted(prediction["probabilities"].items(), key=lambda item: -item[1])[:3]
+    return "\t".join([prediction["image"], " ".join(f"{name} {share:.1%}" for name, share in likeliest)])
+
+
 def of_parity(parity: Any) -> str:
     """What the parity gate measured, a `tfl.export.Parity`."""
     return (

@@ -1,6 +1,7 @@
 """A comparison's job: the images, the weights and the start of the trainings, as files for both sides."""
 
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from keras import ops
 from tfl import engine
 from tfl.cache import Cache
 from tfl.errors import CacheError, CompareError
-from tfl.export import found_dataset, found_weights, same_backbone, stored_images
+from tfl.export.combined import found_dataset, found_weights, same_backbone
+from tfl.export.gate import images_of
 from tfl.head.sgd import drawn
 from tfl.recipes import Reference
 from tfl.reference.job import Job, WeightsName
@@ -65,7 +67,7 @@ def prepare(cache: Cache, folder: Path, num_images: int, recipe: Reference, weig
 
 
 def _images(cache: Cache, role: Role, count: int) -> np.ndarray:
-    images = stored_images(cache, role, found_dataset(cache), count)
+    images = [example.image for example in islice(images_of(cache, role, found_dataset(cache)), count)]
     if len(shapes := {image.shape for image in images}) > 1:
         raise CompareError(
             f"the first {role} images have {len(shapes)} sizes, and a batch of the reference needs one; compare on a "

@@ -8,7 +8,7 @@ every time. A `Dataset` says what it is (`name`, `version`) and hands out `Examp
 from pathlib import Path
 
 from tfl.datasets.folder import FolderDataset
-from tfl.datasets.images import read_image
+from tfl.datasets.images import IMAGE_SUFFIXES, decode_image, read_image
 from tfl.datasets.npz import NpzDataset, require_new_npz, write_npz
 from tfl.datasets.source import BadImage, Dataset, Example
 from tfl.datasets.splits import count_rows, known_bad, resolve, rows, select, split_names, usable
@@ -16,11 +16,13 @@ from tfl.datasets.tfds import TfdsDataset
 from tfl.spec import DatasetSpec
 
 __all__ = [
+    "IMAGE_SUFFIXES",
     "BadImage",
     "Dataset",
     "Example",
     "TfdsDataset",
     "count_rows",
+    "decode_image",
     "known_bad",
     "open_dataset",
     "read_image",

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 
+import keras
 import numpy as np
 from keras import ops
 
 from tfl.backbone import Backbone
 from tfl.engine.arithmetic import exact_float32
 from tfl.engine.compiled import Compiled, compile_model
+from tfl.engine.machine import OPENVINO
+from tfl.folding import fold_batch_norm
 from tfl.spec import View
 
 
@@ -25,7 +28,7 @@ class Forward:
         self._presented: dict[View, Compiled] = {}
         with exact_float32():
             shape = (batch_size, spec.image_size, spec.image_size, 3)
-            self._network = compile_model(backbone.network, shape, engine, spec.compute_dtype)
+            self._network = compile_model(_folded(backbone.network, engine), shape, engine, spec.compute_dtype)
 
     def features(self, images: Sequence[np.ndarray], view: View = "original") -> np.ndarray:
         """Float32 `(n, d)` features of `n <= batch_size` uint8 images `(h, w, 3)`, each presented as `view` says.
@@ -46,3 +49,8 @@ class Forward:
         if view not in self._presented:
             self._presented[view] = compile_model(self._backbone.presented(view), (None, None, None, 3))
         return self._presented[view]
+
+
+def _folded(network: keras.Model, engine: str) -> keras.Model:
+    """Without BatchNormalization where the engine would carry it out: TensorFlow and OpenVINO fold it themselves."""
+    return network if (engine or keras.backend.backend()) in ("tensorflow", OPENVINO) else fold_batch_norm(network)

@@ -13,7 +13,7 @@ DTYPES = {"float32": ("FP32", "f32"), "bfloat16": ("BF16", "bf16"), "float16": (
 
 def arithmetics() -> list[str]:
     """The compute dtypes that this processor has instructions for."""
-    with _without_telemetry():
+    with without_telemetry():
         import openvino
     able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return [dtype for dtype, (ability, _) in DTYPES.items() if ability in able]
@@ -27,7 +27,7 @@ def compile_model(function: Any, compute_dtype: str, threads: int) -> Callable[[
     Args:
       function: a TensorFlow function of one tensor of static shape.
     """
-    with _without_telemetry():
+    with without_telemetry():
         import openvino
     model = openvino.convert_model(function)
     properties = {
@@ -40,7 +40,7 @@ def compile_model(function: Any, compute_dtype: str, threads: int) -> Callable[[
 
 
 @contextlib.contextmanager
-def _without_telemetry() -> Iterator[None]:
+def without_telemetry() -> Iterator[None]:
     """OpenVINO 2026.4 tells Google Analytics that it was imported, unasked, unless it finds no `openvino_telemetry`."""
     name = "openvino_telemetry"
     if name in sys.modules:

@@ -1,0 +1,58 @@
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+from tfl.backbone import build
+from tfl.folding import fold_batch_norm
+
+
+def norms_of(model):
+    return [layer.name for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def with_statistics(model):
+    """As after training: a fresh BatchNormalization does nothing."""
+    rng = np.random.default_rng(0)
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([rng.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])
+    return model
+
+
+@pytest.mark.usefixtures("tiny_backbone")
+def test_folding_is_the_same_network_with_less_in_it(features):
+    network = with_statistics(build(features).network)
+    folded = fold_batch_norm(network)
+    pixels = np.random.default_rng(1).uniform(0, 255, (3, 12, 12, 3)).astype(np.float32)
+    expected = np.asarray(network(pixels))
+    np.testing.assert_allclose(np.asarray(folded(pixels)), expected, rtol=1e-5, atol=1e-6)
+    assert (norms_of(network), norms_of(folded)) == (["bn1"], [])
+    assert (folded.input_shape, folded.output_shape, folded.trainable_variables) == ((None, 12, 12, 3), (None, 5), [])
+    assert folded.count_params() < network.count_params()
+
+
+@pytest.mark.usefixtures("tiny_backbone")
+def test_a_convolution_that_is_a_feature_itself_is_not_folded(features):
+    network = with_statistics(build(replace(features, layers=("conv1", "last"))).network)
+    folded = fold_batch_norm(network)
+    pixels = np.ones((2, 12, 12, 3), np.float32)
+    np.testing.assert_allclose(np.asarray(folded(pixels)), np.asarray(network(pixels)), rtol=1e-6)
+    assert norms_of(folded) == ["bn1"]
+
+
+def test_every_kind_of_convolution_is_folded():
+    images = keras.Input((9, 9, 4))
+    x = keras.layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False)(images)
+    x = keras.layers.BatchNormalization(scale=False)(x)
+    x = keras.layers.SeparableConv2D(6, 3)(x)
+    x = keras.layers.BatchNormalization(center=False)(x)
+    x = keras.layers.Conv2D(8, 3, groups=2)(x)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Conv2D(3, 1, activation="relu")(x)  # what comes after an activation cannot be folded
+    network = with_statistics(keras.Model(images, keras.layers.BatchNormalization(name="after")(x)))
+    folded = fold_batch_norm(network)
+    batch = np.random.default_rng(1).normal(size=(2, 9, 9, 4)).astype(np.float32)
+    np.testing.assert_allclose(np.asarray(folded(batch)), np.asarray(network(batch)), rtol=1e-4, atol=1e-5)
+    assert norms_of(folded) == ["after"]

@@ -1,0 +1,224 @@
+"""Every format: in this process what it answers, and through `export` that a fresh process answers the same."""
+
+import json
+import sys
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+import tiny
+from conftest import write_npz
+
+from tfl import export, head, run, served
+from tfl.backbone import build
+from tfl.errors import ExportError, ExtraError, SpecError
+from tfl.export.combined import Combined, folded
+from tfl.precompute import precompute
+from tfl.predict import predict
+from tfl.recipes import Knn, Reference
+from tfl.spec import Artefact, DatasetSpec, FeatureSpec, Settings
+
+RUNTIMES = {
+    "onnx": ("tf2onnx", "onnxruntime"),
+    "litert": ("ai_edge_litert",),
+    "openvino": ("openvino",),
+    "torch": ("torch",),
+}
+FEATURES = FeatureSpec(backbone="tiny", weights="random", image_size=12)
+NAMES = ("red", "green", "blue")
+EMPTY_TOO = ("saved-model", "onnx", "openvino")
+
+
+def need(name):
+    for module in RUNTIMES.get(name, ()):
+        pytest.importorskip(module)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tiny():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.applications, "Tiny", tiny.Tiny, raising=False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def backbone(_tiny):
+    """With statistics that a BatchNormalization would have after training."""
+    built = build(FEATURES)
+    rng = np.random.default_rng(0)
+    norm = built.unpooled.get_layer("bn1")
+    norm.set_weights([rng.uniform(0.5, 1.5, weight.shape) for weight in norm.get_weights()])
+    return built
+
+
+def combined_of(backbone, views=("original",), knn=False):
+    rng = np.random.default_rng(1)
+    if knn:
+        memory = rng.normal(size=(20, 5)).astype(np.float32)
+        memory /= np.linalg.norm(memory, axis=1, keepdims=True)
+        model = head.model.neighbours(memory, np.eye(3, dtype=np.float32)[rng.integers(0, 3, 20)], 4, 0.1)
+    else:
+        parameters = [(rng.normal(size=(5, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32))]
+        model = head.model.dense(parameters)
+    model.trainable = False
+    return Combined(backbone.shown(views), backbone.over(views), model, NAMES)
+
+
+def saved(combined, folder, artefact, calibration=()):
+    folder.mkdir()
+    export._save(combined, folder, artefact, lambda: calibration)
+    return folder
+
+
+def images_of(*shape):
+    return np.random.default_rng(2).integers(0, 255, (*shape, 3), dtype=np.uint8)
+
+
+FORMATS = ("saved-model", "keras", "onnx", "litert", "openvino")
+
+
+@pytest.mark.parametrize("name", [*FORMATS, "torch"])
+def test_any_batch_and_any_size_folded_with_views(name, backbone, tmp_path):
+    need(name)
+    combined = combined_of(backbone, ("original", "hflip", "crop1"))
+    answer = served.open_model(saved(folded(combined), tmp_path / "model", Artefact(name)))
+    for shape in [(1, 1, 1), (2, 64, 48), (5, 10, 9), (1, 30, 7)]:
+        images = images_of(*shape)
+        outputs = answer(images)
+        assert set(outputs) >= {"probabilities", "logits", "class_index"}
+        expected = combined.logits_of(images)
+        np.testing.assert_allclose(outputs["logits"], expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(outputs["class_index"], expected.argmax(axis=1))
+        np.testing.assert_allclose(np.sum(outputs["probabilities"], axis=1), 1, rtol=1e-5)
+    if name in EMPTY_TOO:
+        assert {key: np.shape(value) for key, value in answer(images_of(0, 10, 9)).items()} | {"class_name": (0,)} == {
+            "probabilities": (0, 3),
+            "logits": (0, 3),
+            "class_index": (0,),
+            "class_name": (0,),
+        }
+
+
+@pytest.mark.parametrize("name", ["saved-model", "onnx", "litert", "openvino"])
+def test_a_head_that_votes(name, backbone, tmp_path):
+    need(name)
+    combined = combined_of(backbone, knn=True)
+    answer = served.open_model(saved(combined, tmp_path / "model", Artefact(name)))
+    images = images_of(4, 10, 9)
+    np.testing.assert_allclose(answer(images)["logits"], combined.logits_of(images), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["saved-model", "onnx", "litert", "openvino"])
+def test_float16_rounds_the_weights_and_nothing_else(name, backbone, tmp_path, monkeypatch):
+    need(name)
+    monkeypatch.setattr("tfl.export.onnx.LEAST_VALUES", 1)
+    combined = combined_of(backbone)
+    images = images_of(4, 10, 9)
+    rounded = served.open_model(saved(combined, tmp_path / "model", Artefact(name, "float16")))(images)["logits"]
+    expected = combined.logits_of(images)
+    assert 1e-6 < np.abs(rounded - expected).max() / np.abs(expected).max() < 5e-3
+
+
+def test_int8(backbone, tmp_path):
+    need("litert")
+    combined = combined_of(backbone)
+    images = images_of(32, 10, 9)
+    folder = saved(folded(combined), tmp_path / "model", Artefact("litert", "int8"), list(images))
+    rounded = served.open_model(folder)(images)["logits"]
+    expected = combined.logits_of(images)
+    assert 1e-4 < np.abs(rounded - expected).max() / np.abs(expected).max() < 0.1
+
+
+def tensors_of(folder, name):
+    if name == "saved-model":
+        import tensorflow as tf
+
+        return [each.numpy() for each in tf.saved_model.load(str(folder)).weights]
+    if name == "keras":
+        return keras.saving.load_model(folder / "model.keras").get_weights()
+    if name == "onnx":
+        import onnx
+
+        return [onnx.numpy_helper.to_array(each) for each in onnx.load(folder / "model.onnx").graph.initializer]
+    weights = folder / {"litert": "model.tflite", "openvino": "model.bin"}[name]
+    return [np.frombuffer(weights.read_bytes(), np.uint8)]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_twice_the_same_tensors(name, backbone, tmp_path):
+    """Names of layers may differ: Keras numbers them as it makes them."""
+    need(name)
+    first, second = (
+        tensors_of(saved(folded(combined_of(backbone)), tmp_path / str(i), Artefact(name)), name) for i in (1, 2)
+    )
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture(scope="module")
+def trained(_tiny, tmp_path_factory):
+    root = tmp_path_factory.mktemp("trained")
+    dataset = DatasetSpec(dataset=str(write_npz(root / "colours.npz", train=70, test=40)))
+    cache = precompute(FEATURES, dataset, Settings(cache_dir=root / "cache", batch_size=8, shard_rows=16))
+    return SimpleNamespace(
+        dataset=dataset,
+        cache=cache,
+        run=run.train(cache, Reference(epochs=5, learning_rate=0.1), runs_dir=root / "runs"),
+    )
+
+
+@pytest.mark.parametrize("name", ["keras", "onnx", "litert", "openvino", "torch"])
+def test_exported_through_the_gate(name, trained, tmp_path):
+    need(name)
+    out = tmp_path / "model"
+    parity = export.export(trained.run, out, artefact=Artefact(name, assert_accuracy_at_least=0.5))
+    assert (parity.num_images, parity.same_class) == (43, 1.0)
+    assert parity.error < 1e-3
+    description = json.loads((out / "tfl.json").read_text())
+    assert description["class_names"] == list(NAMES)
+    assert description["measured"]["num_images"] == 40
+    assert description["measured"]["accuracy"] == run.evaluate(trained.run)["accuracy"]
+    assert f"{description['measured']['accuracy']:.2%} of 40" in (out / "README.md").read_text()
+    from PIL import Image
+
+    Image.new("RGB", (31, 17), (200, 60, 60)).save(tmp_path / "red.png")
+    (prediction,) = predict(out, [tmp_path / "red.png"])
+    assert prediction["class_name"] == "red"
+
+
+def test_too_little_accuracy_leaves_nothing(trained, tmp_path):
+    untrained = run.train(trained.cache, Reference(epochs=1, learning_rate=1e-9), runs_dir=tmp_path / "runs")
+    with pytest.raises(ExportError, match=r"of 40 test images right; at least 99.00% was asked for. Nothing was left"):
+        export.export(untrained, tmp_path / "model", artefact=Artefact("keras", assert_accuracy_at_least=0.99))
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("onnx", "tf2onnx"), ("litert", "ai_edge_litert.interpreter"), ("torch", "torch")]
+)
+def test_a_missing_extra_is_named(name, module, trained, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ExtraError, match=rf"{name} needs a package that cannot be .*: pip install '.\[{name}\]'"):
+        export.export(trained.run, tmp_path / "model", artefact=Artefact(name))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_format_cannot_do_is_refused():
+    with pytest.raises(SpecError, match="quantize int8 is for litert, got format onnx"):
+        Artefact("onnx", "int8")
+    with pytest.raises(SpecError, match="assert_accuracy_at_least is in 0..1, got 90"):
+        Artefact(assert_accuracy_at_least=90)
+
+
+def test_a_head_of_tfls_own_is_refused_where_it_cannot_be_carried(trained, tmp_path):
+    voting = run.train(trained.cache, Knn(neighbours=(5,)), runs_dir=tmp_path / "runs")
+    with pytest.raises(ExportError, match=r"votes among neighbours in a layer of tfl's own, which the format keras"):
+        export.export(voting, tmp_path / "model", artefact=Artefact("keras"))
+
+
+def test_formats_that_need_tensorflow(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras.backend.backend", lambda: "jax")
+    for name in ("saved-model", "onnx", "litert", "openvino"):
+        with pytest.raises(ExportError, match=f"the format {name} needs KERAS_BACKEND=tensorflow, got jax"):
+            export.export(trained.run, tmp_path / "model", artefact=Artefact(name))

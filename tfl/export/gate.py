@@ -1,0 +1,172 @@
+"""The proof: a fresh process that has the format's runtime alone, held against the head on cached features."""
+
+import contextlib
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tfl import batches, datasets, head, served
+from tfl.cache import Cache
+from tfl.errors import ExportError
+from tfl.export.combined import Combined
+from tfl.metrics import Metrics, measure_blocks
+from tfl.run import Run
+from tfl.spec import Role
+
+BATCHES = (1, 7, 24, 32)  # images, of the cache's test rows
+ENLARGED = ((1, 2), (3, 1), (2, 2))  # times height and width, of further images: those of the cache may be of one size
+
+# Largest difference of a logit, as a share of the largest logit, that the parity gate lets pass. Low precision
+# rounds differently in every graph: bfloat16 keeps 8 bits, float16 11, through some fifty layers.
+TOLERANCES = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
+STORED_TOLERANCES = {"float32": 0.0, "float16": 5e-3}  # of features rounded to what the cache stores
+QUANTIZED_TOLERANCES = {"none": 0.0, "float16": 1e-2, "int8": 5e-1}  # of rounded weights; int8: and activations
+
+LogitsOf = Callable[[np.ndarray], np.ndarray]
+"""uint8 images `(n, h, w, 3)` to logits `(n, c)`."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far the served logits are from those of the head on the cached features.
+
+    Attributes:
+      num_images: of the cache, and the same enlarged, which are held against the model in the exporting process.
+      error: largest difference, as a share of the largest logit.
+      same_class: share of images whose predicted class is the same.
+    """
+
+    num_images: int
+    error: float
+    tolerance: float
+    same_class: float
+
+
+@contextlib.contextmanager
+def fresh_process(folder: Path) -> Iterator[LogitsOf]:
+    """An exported model in a process of its own, that has its runtime and nothing of tfl.
+
+    Raises:
+      ExportError: when it is called: the process died; the end of what it wrote.
+    """
+    command = [sys.executable, "-P", str(Path(served.__file__)), str(folder)]
+    # On the CPU: this process may hold the whole GPU, and there float32 would mean TensorFloat-32.
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    with tempfile.TemporaryFile() as written:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": written}
+        with subprocess.Popen(command, env=environment, **pipes) as process:  # type: ignore[call-overload]
+
+            def logits_of(images: np.ndarray) -> np.ndarray:
+                with contextlib.suppress(BrokenPipeError):
+                    served.write_array(process.stdin, images)
+                if (logits := served.read_array(process.stdout)) is None:
+                    process.wait()
+                    written.seek(0)
+                    text = written.read().decode(errors="replace")[-2000:]
+                    raise ExportError(f"a fresh process could not run the exported model:\n{text}")
+                return logits
+
+            yield logits_of
+
+
+def images_of(cache: Cache, role: Role, dataset: str) -> Iterator[datasets.Example]:
+    """The raw images of a cache's rows, in their order, from the dataset, each checked by its id.
+
+    Raises:
+      ExportError: the dataset is another, or its rows are.
+    """
+    spec = replace(cache.spec.dataset, dataset=dataset, version="")
+    source = datasets.open_dataset(spec)
+    if source.version != cache.spec.dataset.version:
+        raise ExportError(
+            f"the dataset {dataset!r} is not the one that the features were made from\n"
+            f"  version: {cache.spec.dataset.version} in the cache, {source.version} now"
+        )
+    ids = cache.read_ids(role).tolist()
+    rows = datasets.rows(source, spec.roles[role], 0, datasets.count_rows(source, spec.roles[role]))
+    usable = (row for row in rows if not isinstance(row, datasets.BadImage))  # those that the cache has
+    for row, id_ in zip(usable, ids, strict=False):
+        if row.id.encode() != id_:
+            raise ExportError(
+                f"the rows of {dataset!r} are not those of the cache: {id_!r} was expected, got {row.id!r}"
+            )
+        yield row
+
+
+def tested_role(cache: Cache) -> Role:
+    """Whose rows are asked for: test, or what there is."""
+    return "test" if "test" in cache.num_rows else next(iter(cache.num_rows))
+
+
+def measured_parity(
+    run: Run, cache: Cache, combined: Combined, dataset: str, logits_of: LogitsOf, tolerance: float
+) -> Parity:
+    """Ask for the cache's first test rows, in batches of several sizes, and for some of them enlarged.
+
+    Args:
+      combined: as it was trained; what enlarged images are held against.
+
+    Raises:
+      ExportError: an answer differs by more than the tolerance; or see `images_of`.
+    """
+    role = tested_role(cache)
+    images = [row.image for row in itertools.islice(images_of(cache, role, dataset), sum(BATCHES))]
+    features = head.mean_of([cache.read_rows(role, np.arange(len(images)), view=view) for view in run.views])  # (n, d)
+    expected = [head.logits_of(combined.head, features)]  # (n, c)
+    asked = _in_batches(images)
+    for image, (rows, columns) in zip(images, ENLARGED, strict=False):
+        asked.append(image[None].repeat(rows, axis=1).repeat(columns, axis=2))
+        expected.append(combined.logits_of(asked[-1]))
+    answers = np.concatenate([logits_of(batch) for batch in asked])
+    parity = _parity(answers, np.concatenate(expected), tolerance)
+    if not parity.error <= parity.tolerance:
+        raise ExportError(
+            f"the exported model does not answer as the cache did on {parity.num_images} {role} images: its logits "
+            f"differ by {parity.error:.2e} of the largest, at most {parity.tolerance:.0e} was expected; "
+            f"{parity.same_class:.1%} of the classes agree. Nothing was left in place"
+        )
+    return parity
+
+
+def tolerance_of(cache: Cache, quantize: str) -> float:
+    """The largest difference of a logit that may be, as a share of the largest logit."""
+    spec = cache.spec.features
+    return max(TOLERANCES[spec.compute_dtype], STORED_TOLERANCES[spec.feature_dtype], QUANTIZED_TOLERANCES[quantize])
+
+
+def _parity(answers: np.ndarray, expected: np.ndarray, tolerance: float) -> Parity:
+    return Parity(
+        num_images=len(expected),
+        error=float(np.abs(answers - expected).max() / np.abs(expected).max()),
+        tolerance=tolerance,
+        same_class=float((answers.argmax(axis=1) == expected.argmax(axis=1)).mean()),
+    )
+
+
+def _in_batches(images: list[np.ndarray]) -> list[np.ndarray]:
+    """Batches of several sizes where the images are of one size, else one by one."""
+    if len({image.shape for image in images}) > 1:
+        return [image[None] for image in images]
+    bounds = np.cumsum(BATCHES)[:-1]
+    return [batch for batch in np.split(np.stack(images), bounds) if len(batch)]
+
+
+def measured_accuracy(run: Run, cache: Cache, rows: Iterable[datasets.Example], logits_of: LogitsOf) -> Metrics:
+    """Metrics of an exported model on those of some images that are of a run's classes."""
+    class_of = {cache.class_names.index(name): i for i, name in enumerate(run.class_names)}
+    asked = (row for row in rows if row.label in class_of)
+
+    def blocks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for chunk in batches.chunked(asked, lambda row: row.image.nbytes):
+            for alike in batches.alike([row.image for row in chunk]):
+                images = np.stack([chunk[i].image for i in alike])
+                yield logits_of(images), np.asarray([class_of[chunk[i].label] for i in alike])
+
+    return measure_blocks(blocks())

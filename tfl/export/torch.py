@@ -1,0 +1,30 @@
+"""PyTorch's exported program (`.pt2`), made by a process that runs Keras on PyTorch."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tfl.errors import ExportError
+from tfl.export import torch_program
+from tfl.export.combined import Combined
+from tfl.extras import required
+
+
+def save(combined: Combined, path: Path) -> None:
+    """Write the file.
+
+    Raises:
+      ExportError: PyTorch could not trace the model; what it wrote.
+      ExtraError: it is not installed.
+    """
+    required("torch", "torch")
+    with tempfile.TemporaryDirectory() as scratch:
+        model = Path(scratch) / "model.keras"
+        combined.model.save(model)
+        command = [sys.executable, "-P", torch_program.__file__, str(model), str(path)]
+        environment = {**os.environ, "KERAS_BACKEND": "torch", "CUDA_VISIBLE_DEVICES": "-1"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ExportError(f"PyTorch could not export the model:\n{done.stderr[-2000:]}")
