@@ -102,7 +102,8 @@ def test_of_another_backbone_training_is_compared(tiny_cache, caplog, tmp_path):
     with caplog.at_level(logging.WARNING):
         found = compare.compare(tiny_cache, 100, Reference(epochs=2), out=tmp_path / "none.png")
     assert "not compared: pixels, features" in caplog.text
-    assert "100 train images were asked for, and the cache has 70: those are compared" in caplog.text
+    assert "none.png is not drawn" in caplog.text
+    assert "were asked for" not in caplog.text, "no images are compared"
     assert found["training"]["largest_relative_difference"] < 1e-4
     assert {row["form"] for row in found["accuracy"]} == {"ours", "fair-cached"}
     assert len({row["accuracy"] for row in found["accuracy"]}) == 1
@@ -112,6 +113,13 @@ def test_of_another_backbone_training_is_compared(tiny_cache, caplog, tmp_path):
     assert "not compared: pixels" in text
     assert "extracting" not in text
     assert not (tmp_path / "none.png").exists()
+
+
+def test_fewer_images_than_asked_for_are_said(tiny_cache, caplog):
+    compare._say_fewer(open_cache(tiny_cache), 50)
+    assert [record.getMessage() for record in caplog.records] == [
+        "50 test images were asked for, and the cache has 40: those are compared"
+    ]
 
 
 def test_without_torch_the_extra_is_named(tmp_path, monkeypatch):

@@ -57,7 +57,8 @@ def compare(
     reasons = obstacles(cache)
     for reason in reasons:
         logger.warning("not compared: %s", reason)
-    _say_fewer(cache, num_images)
+    if not reasons:
+        _say_fewer(cache, num_images)
     with tempfile.TemporaryDirectory() as scratch:
         job = prepare(cache, Path(scratch), 0 if reasons else num_images, recipe, weights)
         found = findings.of(job, cache, play(job, on_progress), reasons)
