@@ -9,7 +9,7 @@ from typing import Any
 
 from tfl.cache import Cache, open_cache
 from tfl.compare import findings
-from tfl.compare.preparation import NUM_PARITY_IMAGES, obstacles, prepare
+from tfl.compare.preparation import obstacles, prepare
 from tfl.compare.schedule import play
 from tfl.compare.table import FORMS, lines
 from tfl.errors import CompareError, SpecError
@@ -18,7 +18,7 @@ from tfl.recipes import Reference
 from tfl.reference.job import WeightsName
 from tfl.report import break_even
 
-__all__ = ["NUM_PARITY_IMAGES", "compare", "lines"]
+__all__ = ["compare", "lines"]
 
 logger = logging.getLogger(__name__)
 
