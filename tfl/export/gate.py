@@ -97,10 +97,12 @@ def images_of(cache: Cache, role: Role, dataset: str) -> Iterator[datasets.Examp
     ids = cache.read_ids(role).tolist()
     rows = datasets.rows(source, spec.roles[role], 0, datasets.count_rows(source, spec.roles[role]))
     usable = (row for row in rows if not isinstance(row, datasets.BadImage))  # those that the cache has
-    for row, id_ in zip(usable, ids, strict=False):
-        if row.id.encode() != id_:
+    for id_ in ids:
+        row = next(usable, None)
+        if row is None or row.id.encode() != id_:
+            received = "none" if row is None else repr(row.id)
             raise ExportError(
-                f"the rows of {dataset!r} are not those of the cache: {id_!r} was expected, got {row.id!r}"
+                f"the rows of {dataset!r} are not those of the cache: {id_!r} was expected, got {received}"
             )
         yield row
 
