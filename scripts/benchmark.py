@@ -21,7 +21,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -283,23 +282,23 @@ def exported(run_folder: Path, folder: Path, flags: dict[str, Any]) -> dict[str,
     """Export unless it is there, and measure accuracy on the first test images; both stay in the folder."""
     from tfl.export import export, gate
     from tfl.export.combined import found_dataset
+    from tfl.predict import description_path
     from tfl.run import open_run
     from tfl.spec import Artefact
 
+    if not folder.exists():
+        export(run_folder, folder, artefact=Artefact(**flags))
     notes = folder.with_suffix(".json")
     if not notes.exists():
-        started = time.perf_counter()
-        parity = export(run_folder, folder, artefact=Artefact(**flags))
-        seconds = time.perf_counter() - started
         run = open_run(run_folder)
         cache = run.open_cache()
         rows = itertools.islice(gate.images_of(cache, "test", found_dataset(cache)), ACCURACY_IMAGES)
         with gate.fresh_process(folder) as logits_of:
             metrics = gate.measured_accuracy(run, cache, rows, logits_of)
-        num_bytes = sum(path.stat().st_size for path in folder.rglob("*"))
-        found = {"accuracy": metrics.accuracy, "interval": metrics.interval, "num_images": metrics.num_rows}
-        notes.write_text(json.dumps({"bytes": num_bytes, "export_seconds": seconds, **asdict(parity), **found}))
-    return dict(json.loads(notes.read_text()))
+        notes.write_text(json.dumps({"accuracy": metrics.accuracy, "interval": metrics.interval}))
+    num_bytes = sum(path.stat().st_size for path in folder.rglob("*"))
+    description = json.loads(description_path(folder, flags.get("format", "saved-model")).read_text())
+    return {"bytes": num_bytes, "parity": description["parity"], **json.loads(notes.read_text())}
 
 
 def formats(run_folder: Path, folder: Path) -> dict[str, Any]:
@@ -333,7 +332,7 @@ def formats(run_folder: Path, folder: Path) -> dict[str, Any]:
         ratios = [one / other for one, other in zip(base, seconds[name]["32"], strict=True)]
         found["throughput_ratio"] = {"median": statistics.median(ratios), "each": ratios}
         found["seconds"] = seconds[name]
-    return {"formats": measured}
+    return {"accuracy_images": ACCURACY_IMAGES, "formats": measured}
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ def serve(folder, images):
 
 def test_served_answers_are_those_of_the_cache(trained, exported, dataset):
     parity = json.loads((exported / "assets.extra" / "tfl.json").read_text())["parity"]
-    assert (parity["num_images"], parity["same_class"]) == (43, 1.0), "three of them enlarged"
+    assert (parity["num_images"], parity["same_class"]) == (43, 1.0), "three of them in other sizes"
     assert parity["error"] < 1e-4
     cache = run.open_run(trained).open_cache()
     with np.load(dataset.dataset) as arrays:

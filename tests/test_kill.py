@@ -64,7 +64,8 @@ def test_signals_end_with_one_line_that_says_how_to_go_on(tmp_path, number, code
         first.send_signal(number)
         out, err = first.communicate(timeout=60)
         assert (first.returncode, out) == (code, "")
-    *before, last = filter(None, err.splitlines())
+    computing, *before, last = filter(None, err.splitlines())
+    assert " on CPU" in computing
     assert last == f"tfl: {word}; finished shards are kept; go on with: tfl {' '.join(SMALL_SHARDS)}"
     assert all(" a second, " in line for line in before), "progress, where that took more than half a minute"
     assert len(list(tmp_path.glob("cache/*.partial/*.shard"))) < 1250

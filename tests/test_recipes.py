@@ -550,6 +550,7 @@ def rewritten(path, change):
         ("knn", lambda layers: layers[1]["config"].update(divisor=-1.0), "divisor -1.0"),
         ("knn", lambda layers: layers.append(layers[1]), "expected Dense layers, or Neighbours"),
     ],
+    ids=range(12),
 )
 def test_a_head_that_claims_what_it_is_not(name, change, message, tmp_path):
     trained = head.search(alone(QUICK[name]), make_rows(), None).head

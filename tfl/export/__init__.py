@@ -7,13 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from tfl import __version__, engine, served
 from tfl.cache import Cache
 from tfl.errors import ExportError
-from tfl.export import card, gate
+from tfl.export import card, gate, limits
 from tfl.export.combined import Combined, combine, folded, found_dataset
 from tfl.export.gate import Parity
 from tfl.predict import description_path, predict
@@ -23,7 +22,6 @@ from tfl.spec import Artefact, Role
 __all__ = ["Parity", "export", "predict"]
 
 NUM_CALIBRATION_IMAGES = 128  # of int8
-FROM_TENSORFLOW = ("saved-model", "onnx", "litert", "openvino")
 
 
 def export(
@@ -53,7 +51,7 @@ def export(
         raise ExportError(f"{out} exists already; choose another folder or remove it")
     run = open_run(run_folder)
     cache = run.open_cache()
-    _require_possible(run, cache, artefact)
+    limits.require_possible(run, cache, artefact)
     place = dataset or found_dataset(cache)
     combined = combine(run, cache, weights)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -73,25 +71,6 @@ def export(
         _describe(folder, run, artefact, parity, accuracy)
         folder.rename(out)
     return parity
-
-
-def _require_possible(run: Run, cache: Cache, artefact: Artefact) -> None:
-    backend = keras.backend.backend()
-    if artefact.format in FROM_TENSORFLOW and backend != "tensorflow":
-        raise ExportError(f"the format {artefact.format} needs KERAS_BACKEND=tensorflow, got {backend}")
-    chosen = run.description.get("chosen") or {}
-    if artefact.format in ("keras", "torch") and "knn" in (run.description["recipe"], chosen.get("recipe")):
-        raise ExportError(
-            f"the head of {run.folder} votes among neighbours in a layer of tfl's own, which the format "
-            f"{artefact.format} cannot carry; choose one of {', '.join(FROM_TENSORFLOW)}"
-        )
-    if artefact.format == "torch" and cache.spec.features.resize_mode != "stretch":
-        raise ExportError(
-            "PyTorch cannot trace resizing that keeps the aspect ratio for images of any size: the format torch is for "
-            f"resize_mode stretch, got {cache.spec.features.resize_mode}"
-        )
-    if artefact.assert_accuracy_at_least and "test" not in cache.num_rows:
-        raise ExportError(f"{cache.path} has no test rows to measure accuracy on; leave --assert-accuracy-at-least out")
 
 
 def _save(combined: Combined, folder: Path, artefact: Artefact, calibration: Callable[[], list[np.ndarray]]) -> None:

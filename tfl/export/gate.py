@@ -21,7 +21,12 @@ from tfl.run import Run
 from tfl.spec import Role
 
 BATCHES = (1, 7, 24, 32)  # images, of the cache's test rows
-ENLARGED = ((1, 2), (3, 1), (2, 2))  # times height and width, of further images: those of the cache may be of one size
+# Further images, since those of the cache may be of one size: twice as wide, three times as high, a single pixel.
+OTHER_SIZES: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
+    lambda image: image.repeat(2, axis=1),
+    lambda image: image.repeat(3, axis=0),
+    lambda image: image[:1, :1],
+)
 
 # Largest difference of a logit, as a share of the largest logit, that the parity gate lets pass. Low precision
 # rounds differently in every graph: bfloat16 keeps 8 bits, float16 11, through some fifty layers.
@@ -38,7 +43,7 @@ class Parity:
     """How far the served logits are from those of the head on the cached features.
 
     Attributes:
-      num_images: of the cache, and the same enlarged, which are held against the model in the exporting process.
+      num_images: of the cache, and some in other sizes, which are held against the model in the exporting process.
       error: largest difference, as a share of the largest logit.
       same_class: share of images whose predicted class is the same.
     """
@@ -92,10 +97,12 @@ def images_of(cache: Cache, role: Role, dataset: str) -> Iterator[datasets.Examp
     ids = cache.read_ids(role).tolist()
     rows = datasets.rows(source, spec.roles[role], 0, datasets.count_rows(source, spec.roles[role]))
     usable = (row for row in rows if not isinstance(row, datasets.BadImage))  # those that the cache has
-    for row, id_ in zip(usable, ids, strict=False):
-        if row.id.encode() != id_:
+    for id_ in ids:
+        row = next(usable, None)
+        if row is None or row.id.encode() != id_:
+            received = "none" if row is None else repr(row.id)
             raise ExportError(
-                f"the rows of {dataset!r} are not those of the cache: {id_!r} was expected, got {row.id!r}"
+                f"the rows of {dataset!r} are not those of the cache: {id_!r} was expected, got {received}"
             )
         yield row
 
@@ -108,10 +115,10 @@ def tested_role(cache: Cache) -> Role:
 def measured_parity(
     run: Run, cache: Cache, combined: Combined, dataset: str, logits_of: LogitsOf, tolerance: float
 ) -> Parity:
-    """Ask for the cache's first test rows, in batches of several sizes, and for some of them enlarged.
+    """Ask for the cache's first test rows, in batches of several sizes, and for some of them in other sizes.
 
     Args:
-      combined: as it was trained; what enlarged images are held against.
+      combined: as it was trained; what images of other sizes are held against.
 
     Raises:
       ExportError: an answer differs by more than the tolerance; or see `images_of`.
@@ -121,8 +128,8 @@ def measured_parity(
     features = head.mean_of([cache.read_rows(role, np.arange(len(images)), view=view) for view in run.views])  # (n, d)
     expected = [head.logits_of(combined.head, features)]  # (n, c)
     asked = _in_batches(images)
-    for image, (rows, columns) in zip(images, ENLARGED, strict=False):
-        asked.append(image[None].repeat(rows, axis=1).repeat(columns, axis=2))
+    for image, resized in zip(images, OTHER_SIZES, strict=False):
+        asked.append(resized(image)[None])
         expected.append(combined.logits_of(asked[-1]))
     answers = np.concatenate([logits_of(batch) for batch in asked])
     parity = _parity(answers, np.concatenate(expected), tolerance)
