@@ -148,6 +148,18 @@ def test_streamed_validation_and_metrics_are_those_of_the_whole(chunked, small_b
     assert ours.loss == pytest.approx(theirs.loss, rel=1e-6)
 
 
+def test_blocks_of_some_classes_are_full_but_for_the_last(chunked, monkeypatch):
+    monkeypatch.setattr(examples, "BLOCK_BYTES", 4 * 8192 * 64)
+    for views in (("original",), ("original", "original")):
+        of_two = head.Streamed(chunked, "train", 16, views, classes=(2, 0))
+        sizes = [len(labels) for _, labels in of_two.blocks(np.random.default_rng(0))]
+        assert sum(sizes) == len(views) * of_two.num_rows
+        assert len(sizes) > 2
+        assert len(set(sizes[:-1])) == 1
+        assert sizes[0] % (16 * len(views)) == 0
+        assert sizes[-1] <= sizes[0]
+
+
 def test_blocks_without_a_row_of_the_classes_are_passed_over(chunked, monkeypatch):
     monkeypatch.setattr(examples, "BLOCK_BYTES", 4 * 8192 * 32)
     of_two = head.Streamed(chunked, "train", classes=(2, 0))

@@ -145,6 +145,31 @@ def test_names_are_numbered_or_refused(cache, runs):
         run.train(cache, recipe, name="mine", runs_dir=runs)
 
 
+def test_two_trainings_at_once_leave_two_runs(cache, runs, monkeypatch, caplog):
+    recipe, before = Reference(epochs=1), run.head.fit
+
+    def while_another_ends(*args):
+        monkeypatch.setattr(run.head, "fit", before)
+        run.train(cache, recipe, runs_dir=runs)
+        return before(*args)
+
+    monkeypatch.setattr(run.head, "fit", while_another_ends)
+    second = run.train(cache, recipe, runs_dir=runs)
+    assert second.name.endswith("-reference-2")
+    assert run.evaluate(second) == run.evaluate(second.with_name(f"{second.name[:-1]}1"))
+    assert f"this run is {second}" in caplog.text
+
+
+def test_memory_that_does_not_suffice_is_said(cache, runs, monkeypatch):
+    def failing(*args):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(run.head, "fit", failing)
+    with pytest.raises(RunError, match="not suffice for the recipe reference on .* bytes of features.*fewer --views"):
+        run.train(cache, Reference(), runs_dir=runs)
+    assert not list(runs.glob("*"))
+
+
 def test_run_and_cache_can_move_together(cache, runs, tmp_path):
     folder = run.train(cache, Reference(epochs=1), runs_dir=runs)
     expected = run.evaluate(folder)

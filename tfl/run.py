@@ -1,5 +1,6 @@
 """The folder that one training leaves behind: head, spec, history, metrics, pictures."""
 
+import errno
 import json
 import logging
 import os
@@ -142,11 +143,21 @@ def train(
     head.require_selection(cache, selection)
     if selection.calibrate and isinstance(recipe, Reference) and "val" not in cache.num_rows:
         raise RunError("--calibrate needs validation rows; the recipe reference has those of --val-split alone")
-    folder = _new_folder(runs_dir, name, cache, name_of(recipe))
-    if isinstance(recipe, Reference):
-        trained = _train_reference(cache, recipe, selection, listeners)
-    else:
-        trained = _train_chosen(cache, recipe, selection, listeners)
+    stem = name or f"{cache.path.stem}-{name_of(recipe)}"
+    folder = _new_folder(runs_dir, name, stem)
+    try:
+        if isinstance(recipe, Reference):
+            trained = _train_reference(cache, recipe, selection, listeners)
+        else:
+            trained = _train_chosen(cache, recipe, selection, listeners)
+    except Exception as error:
+        if not engine.is_out_of_memory(error):
+            raise
+        raise RunError(
+            f"the memory of {engine.device()} does not suffice for the recipe {name_of(recipe)} on {cache.path} "
+            f"({_feature_bytes(cache, len(head.views_of(cache, selection))):,} bytes of features): take fewer --views, "
+            "precompute fewer --layers or a smaller slice"
+        ) from error
     scores = Scores() if trained.val is None else Scores.asked_for(*trained.val, is_folded=selection.calibrate)
     if scores.is_folded:
         trained.head = head.with_temperature(trained.head, scores.temperature or 1.0)
@@ -177,9 +188,21 @@ def train(
         _leave_history(partial, trained, folder.name)
         if "test" in metrics:
             _leave_confusion(partial, metrics["test"], class_names)
-        partial.rename(folder)
+        folder = _left(partial, folder, stem)
     trust.remember(folder / "head.keras", is_own=True)
     return folder
+
+
+def _left(partial: Path, folder: Path, stem: str) -> Path:
+    """The run under its name, or under the next number if another training has left a run of that name meanwhile."""
+    while True:
+        try:
+            return partial.rename(folder)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+        taken, folder = folder, numbered(folder.parent, stem)
+        logger.warning("%s has been made meanwhile; this run is %s", taken, folder)
 
 
 def _leave_history(folder: Path, trained: _Trained, title: str) -> None:
@@ -230,7 +253,7 @@ def _in_memory(examples: Examples) -> InMemory:
 
 
 def _train_chosen(cache: Cache, recipe: Recipe, selection: Selection, listeners: Listeners) -> _Trained:
-    require_memory(cache, recipe, selection)
+    require_memory(cache, f"the recipe {name_of(recipe)}", selection)
     fitting, val, everything = _divided(cache, recipe, selection)
     found = head.search(recipe, fitting, val, listeners)
     assert found.val_logits is not None
@@ -243,8 +266,11 @@ def _train_chosen(cache: Cache, recipe: Recipe, selection: Selection, listeners:
     )
 
 
-def require_memory(cache: Cache, recipe: Recipe, selection: Selection) -> None:
-    """Refuse a recipe that needs all rows at once where they do not fit.
+def require_memory(cache: Cache, what: str, selection: Selection) -> None:
+    """Refuse what needs all rows at once where they do not fit.
+
+    Args:
+      what: that is refused, in words.
 
     Raises:
       RunError: how much is needed, and how much there is.
@@ -253,7 +279,7 @@ def require_memory(cache: Cache, recipe: Recipe, selection: Selection) -> None:
     if not _fits(cache, num_views, COPIES_TO_CHOOSE):
         needed = COPIES_TO_CHOOSE * _feature_bytes(cache, num_views)
         raise RunError(
-            f"the recipe {name_of(recipe)} needs about {needed:,} bytes of memory for the features in {cache.path}, "
+            f"{what} needs about {needed:,} bytes of memory for the features in {cache.path}, "
             f"and {engine.available_memory():,} are available; the recipe reference reads them from the file, or "
             "precompute fewer --layers or a smaller slice"
         )
@@ -318,7 +344,7 @@ def _from_json(kind: Any, values: Any, folder: Path) -> Any:
         raise RunError(f"{folder / 'run.json'} describes no training of this version of tfl: {error}") from error
 
 
-def _new_folder(runs_dir: Path, name: str, cache: Cache, recipe_name: str) -> Path:
+def _new_folder(runs_dir: Path, name: str, stem: str) -> Path:
     runs_dir.mkdir(parents=True, exist_ok=True)
     if name:
         if Path(name).name != name:
@@ -326,7 +352,7 @@ def _new_folder(runs_dir: Path, name: str, cache: Cache, recipe_name: str) -> Pa
         if (runs_dir / name).exists():
             raise RunError(f"there is a run {runs_dir / name} already; choose another --name or remove it")
         return runs_dir / name
-    return numbered(runs_dir, f"{cache.path.stem}-{recipe_name}")
+    return numbered(runs_dir, stem)
 
 
 def numbered(folder: Path, stem: str) -> Path:

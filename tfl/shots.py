@@ -14,10 +14,10 @@ from tfl.cache import open_cache
 from tfl.errors import RunError
 from tfl.head import Rows
 from tfl.metrics import measure
-from tfl.recipes import Best, Knn, Logistic, Mlp, Recipe, Reference, Ridge, Selection, Shots, alone, name_of
+from tfl.recipes import Best, Grid, Knn, Logistic, Mlp, Recipe, Reference, Ridge, Selection, Shots, alone, name_of
 from tfl.run import numbered, require_memory
 
-RECIPES: tuple[Recipe, ...] = (Reference(), Logistic(), Ridge(), Mlp(), Knn())
+RECIPES: tuple[Recipe, ...] = (Reference(), Grid(), Logistic(), Ridge(), Mlp(), Knn())
 LEAST_TO_CHOOSE = 10  # images of a class: below, a recipe's settings are not chosen but its own
 SHARE_TO_CHOOSE = 0.2  # of so few images
 
@@ -58,7 +58,7 @@ def study(
     if any(isinstance(recipe, Best) for recipe in recipes):
         raise RunError("a study of few images compares recipes; best is none of its own: leave --recipe best out")
     head.require_selection(cache, selection)
-    require_memory(cache, recipes[0], selection)
+    require_memory(cache, "a study of few images", selection)
     pool, val, _ = head.divide(head.read_rows(cache, "train", selection), selection.validation_fraction, 0, names)
     _require_enough(pool, max(shots.shots), names)
     results = []

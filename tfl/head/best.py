@@ -11,7 +11,8 @@ from tfl.errors import RunError
 from tfl.head import knn, logistic, mlp, ridge
 from tfl.head.examples import Rows
 from tfl.head.search import Listeners, Search, Trial, best_of
-from tfl.recipes import Best, Knn, Logistic, Mlp, Ridge
+from tfl.head.sgd import search_grid
+from tfl.recipes import Best, Grid, Knn, Logistic, Mlp, Ridge
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ def _recipes(recipe: Best, fitting: Rows, val: Rows, listeners: Listeners) -> It
     yield lambda: ridge.search(Ridge(seed=seed), fitting, val, listeners), "ridge"
     yield lambda: logistic.search(Logistic(seed=seed), fitting, val, listeners), "logistic"
     yield lambda: knn.search(Knn(seed=seed), fitting, val, listeners), "knn"
+    yield lambda: search_grid(Grid(seed=seed), fitting, val, listeners), "grid"
     for network in NETWORKS:
         seeded = replace(network, seed=seed)
         yield lambda seeded=seeded: mlp.search(seeded, fitting, val, listeners), f"mlp {network.hidden}"

@@ -88,7 +88,7 @@ def _loss_function(rows: Rows) -> LossFunction:
     Its fourth value is the mean of p (1 - p) over rows and classes.
     """
     weights = rows.weights / rows.weights.sum(dtype=np.float64)
-    x, labels = rows.remember("device", lambda: to_device(rows.features, rows.labels))
+    x, labels = to_device(rows.features, rows.labels)
     w = ops.convert_to_tensor(weights.astype(np.float32))  # (n,)
 
     def loss_and_gradients(x: Any, labels: Any, w: Any, kernel: Any, bias: Any) -> Any:
