@@ -11,6 +11,8 @@ Prints a JSON object; seconds and bytes are lists, one entry a repeat. `--quick`
 """
 
 import contextlib
+import importlib.metadata
+import importlib.util
 import itertools
 import json
 import os
@@ -36,10 +38,10 @@ REPEATS = 2 if QUICK else 5
 MEMORY_REPEATS = 1 if QUICK else 3
 HEAD_REPEATS = 1 if QUICK else 2
 NUM_FEATURES = 2048
+PACKAGES = ("h5py", "numpy", "keras", "tensorflow", "jax", "torch", "openvino", "onnxruntime", "ai-edge-litert")
 SHARD_ROWS = 1024
-BATCH_SIZE = 32
 COMMAND_REPEATS = 1 if QUICK else 3
-COMMAND_IMAGES = 128 if QUICK else 512
+COMMAND_IMAGES = (128, 256) if QUICK else (128, 640)
 RESNET50_MACS = 3.86e9  # multiply-adds of an image at 224 pixels, He et al. 2015, table 1 counts 3.8e9 without the top
 MATRIX = 2048
 
@@ -197,19 +199,21 @@ def reference(rows: Any) -> dict[str, list[float]]:
 
 
 def extraction(folder: Path) -> dict[str, Any]:
-    """Real CIFAR-10 through ResNet50 at 224 pixels: each engine, naive Keras, and `precompute` from start to end."""
+    """Real CIFAR-10 through ResNet50 at 224 pixels: each engine, naive Keras, PyTorch, and the command `precompute`."""
     from tfl import backbone, datasets, engine
 
-    examples = datasets.open_dataset(DatasetSpec()).examples("train", 0, 2 * BATCH_SIZE)
+    batch_size = engine.default_batch_size()
+    examples = datasets.open_dataset(DatasetSpec()).examples("train", 0, 2 * batch_size)
     images = [example.image for example in examples if isinstance(example, datasets.Example)]
-    batches = [images[:BATCH_SIZE], images[BATCH_SIZE:]]
+    batches = [images[:batch_size], images[batch_size:]]
     ways: dict[str, Callable[[list[Any]], Any]] = {}
-    for dtype in engine.openvino.arithmetics():
+    for dtype in dtypes():
         built = backbone.build(FeatureSpec(compute_dtype=dtype))  # type: ignore[arg-type]
         if dtype == "float32":
-            ways |= naive(built)
-        for name in ("tensorflow", "openvino"):
-            ways[f"{name} {dtype}"] = engine.Forward(built, BATCH_SIZE, name).features
+            ways |= naive(built, batch_size)
+        for name in engines(dtype):
+            ways[f"{name} {dtype}"] = engine.Forward(built, batch_size, name).features
+        ways |= pytorch(dtype)
     ways["matrix product bound"] = lambda batch: matrix_product(2 * RESNET50_MACS * len(batch))
     for call in ways.values():
         call(batches[0])
@@ -221,10 +225,37 @@ def extraction(folder: Path) -> dict[str, Any]:
         name: statistics.median(ours / naive for ours, naive in zip(of, rates["keras predict"], strict=True))
         for name, of in rates.items()
     }
-    return {"images_per_second": rates, "median_over_keras_predict": over, "command": commands(folder)}
+    bare = ways[f"{engine.chosen('auto', 'float32')} float32"]
+    command = [
+        utilisation(folder, lambda: [bare(batch) for batch in batches], len(images)) for _ in range(COMMAND_REPEATS)
+    ]
+    rates_and_ratios = {"images_per_second": rates, "median_over_keras_predict": over}
+    return {"batch_size": batch_size, **rates_and_ratios, "command": command}
 
 
-def naive(built: Any) -> dict[str, Callable[[list[Any]], Any]]:
+def dtypes() -> list[str]:
+    """Those that the device has instructions for."""
+    from tfl import engine
+
+    if not engine.device().startswith("CPU "):
+        return ["float32", "bfloat16"]
+    has_openvino = importlib.util.find_spec("openvino") is not None
+    return engine.openvino.arithmetics() if has_openvino else ["float32"]
+
+
+def engines(dtype: str) -> list[str]:
+    """Those of `tfl precompute` that compute in this dtype here."""
+    from tfl import engine
+    from tfl.errors import TflError
+
+    found = []
+    for typed in ("keras", "openvino"):
+        with contextlib.suppress(TflError):
+            found.append(engine.chosen(typed, dtype))
+    return found
+
+
+def naive(built: Any, batch_size: int) -> dict[str, Callable[[list[Any]], Any]]:
     """What is done without tfl: `predict` on the whole model; and thingsvision's new model for every batch."""
     import keras
 
@@ -232,8 +263,34 @@ def naive(built: Any) -> dict[str, Callable[[list[Any]], Any]]:
         return keras.Model(built.model.input, built.model.output).predict_on_batch(np.stack(batch))
 
     return {
-        "keras predict": lambda batch: built.model.predict(np.stack(batch), batch_size=BATCH_SIZE, verbose=0),
+        "keras predict": lambda batch: built.model.predict(np.stack(batch), batch_size=batch_size, verbose=0),
         "a new keras model for every batch": new_model,
+    }
+
+
+def pytorch(dtype: str) -> dict[str, Callable[[list[Any]], Any]]:
+    """The ResNet50 of torchvision, where that is there: evaluation mode, channels_last; and by `torch.compile`."""
+    if importlib.util.find_spec("torchvision") is None:
+        return {}
+    import torch
+
+    from tfl.reference.vision import torchvision
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = torchvision().models.resnet50(weights=None)
+    network.fc = torch.nn.Identity()
+    network = network.eval().to(device, getattr(torch, dtype), memory_format=torch.channels_last)
+    compiled = torch.compile(network, options={"freezing": True})
+
+    def features(forward: Any, batch: list[Any]) -> Any:
+        with torch.inference_mode():
+            pixels = torch.from_numpy(np.stack(batch)).to(device).permute(0, 3, 1, 2).to(getattr(torch, dtype))
+            pixels = torch.nn.functional.interpolate(pixels, (224, 224), mode="bilinear", antialias=True)
+            return forward(pixels.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
+
+    return {
+        f"pytorch {dtype}": partial(features, network),
+        f"pytorch {dtype}, torch.compile": partial(features, compiled),
     }
 
 
@@ -241,22 +298,32 @@ def matrix_product(operations: float) -> None:
     """As many floating-point operations in float32 matrix products, which bounds a direct convolution."""
     from keras import ops
 
-    square = ops.ones((MATRIX, MATRIX))
-    for _ in range(max(1, round(operations / (2 * MATRIX**3)))):
-        square = ops.matmul(square, square) * 0
-    np.asarray(square)
+    from tfl import engine
+
+    with engine.exact_float32():
+        square = ops.ones((MATRIX, MATRIX))
+        for _ in range(max(1, round(operations / (2 * MATRIX**3)))):
+            square = ops.matmul(square, square) * 0
+        ops.convert_to_numpy(square)
 
 
-def commands(folder: Path) -> list[dict[str, float]]:
-    """`precompute` in a process of its own: seconds, its loop's images a second, and the seconds beside the loop."""
-    found = []
-    for repeat in range(COMMAND_REPEATS):
-        script, cache = Path(__file__).with_name("precompute.py"), folder / str(repeat)
-        flags = ["--train-split", f"train[:{COMMAND_IMAGES}]", "--test-split", "", "--cache-dir", str(cache)]
-        seconds = seconds_of(partial(peak_bytes, [sys.executable, str(script), *flags]))
-        rate = open_cache(next(cache.glob("*.h5"))).provenance["images_per_second"]
-        found.append({"seconds": seconds, "images_per_second": rate, "beside": seconds - COMMAND_IMAGES / rate})
-    return found
+def utilisation(folder: Path, bare: Callable[[], Any], num_images: int) -> dict[str, float]:
+    """`precompute` as a command on few and on more images: the rate of what is more, over the bare forward pass's.
+
+    Args:
+      bare: computes the features of `num_images`.
+    """
+    script, seconds = Path(__file__).with_name("precompute.py"), {}
+    rates = [num_images / seconds_of(bare)]
+    for count in COMMAND_IMAGES:
+        with tempfile.TemporaryDirectory(dir=folder) as cache:
+            flags = ["--train-split", f"train[:{count}]", "--test-split", "", "--cache-dir", cache]
+            seconds[count] = seconds_of(partial(peak_bytes, [sys.executable, str(script), *flags]))
+        rates.append(num_images / seconds_of(bare))
+    few, more = COMMAND_IMAGES
+    rate, bare_rate = (more - few) / (seconds[more] - seconds[few]), statistics.median(rates)
+    start = seconds[few] - few / rate
+    return {"images_per_second": rate, "bare": bare_rate, "utilisation": rate / bare_rate, "start_seconds": start}
 
 
 # Name, and flags of `tfl export`; the first one is what ratios are of.
@@ -272,9 +339,10 @@ FORMATS: dict[str, dict[str, Any]] = {
     "litert": {"format": "litert"},
     "litert, float16": {"format": "litert", "quantize": "float16"},
     "litert, int8": {"format": "litert", "quantize": "int8"},
+    "torch": {"format": "torch"},
 }
 ACCURACY_IMAGES = 500
-FORMAT_REPEATS = 2  # of starting, and of each of these
+FORMAT_REPEATS = 3  # of starting, and of each of these
 CALLS = {1: 8, 32: 1}  # by batch size
 
 
@@ -286,19 +354,23 @@ def exported(run_folder: Path, folder: Path, flags: dict[str, Any]) -> dict[str,
     from tfl.run import open_run
     from tfl.spec import Artefact
 
+    run = open_run(run_folder)
     if not folder.exists():
         export(run_folder, folder, artefact=Artefact(**flags))
     notes = folder.with_suffix(".json")
     if not notes.exists():
-        run = open_run(run_folder)
         cache = run.open_cache()
         rows = itertools.islice(gate.images_of(cache, "test", found_dataset(cache)), ACCURACY_IMAGES)
         with gate.fresh_process(folder) as logits_of:
             metrics = gate.measured_accuracy(run, cache, rows, logits_of)
-        notes.write_text(json.dumps({"accuracy": metrics.accuracy, "interval": metrics.interval}))
-    num_bytes = sum(path.stat().st_size for path in folder.rglob("*"))
+        accuracy = {"accuracy": metrics.accuracy, "interval": metrics.interval}
+        notes.write_text(json.dumps({"run": str(run_folder.resolve()), **accuracy}))
+    kept = json.loads(notes.read_text())
+    if kept["run"] != str(run_folder.resolve()):
+        sys.exit(f"{folder} was exported from {kept['run']}; name another folder for {run_folder}")
+    num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     description = json.loads(description_path(folder, flags.get("format", "saved-model")).read_text())
-    return {"bytes": num_bytes, "parity": description["parity"], **json.loads(notes.read_text())}
+    return {"bytes": num_bytes, "parity": description["parity"], **kept}
 
 
 def formats(run_folder: Path, folder: Path) -> dict[str, Any]:
@@ -311,12 +383,10 @@ def formats(run_folder: Path, folder: Path) -> dict[str, Any]:
     seconds: dict[str, dict[str, list[float]]] = {name: {"start": [], "1": [], "32": []} for name in FORMATS}
     for _ in range(FORMAT_REPEATS):
         for name, place in places.items():
-
-            def start(place: Path = place) -> None:
-                with gate.fresh_process(place) as logits_of:
-                    logits_of(images[:1])
-
-            seconds[name]["start"].append(seconds_of(start))
+            began = time.perf_counter()
+            with gate.fresh_process(place) as logits_of:
+                logits_of(images[:1])
+                seconds[name]["start"].append(time.perf_counter() - began)
     with contextlib.ExitStack() as stack:
         served = {name: stack.enter_context(gate.fresh_process(place)) for name, place in places.items()}
         for size in CALLS:
@@ -355,7 +425,16 @@ def main() -> None:
 def described() -> dict[str, Any]:
     """Machine and versions."""
     machine = {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
-    return {**machine, "h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version, "numpy": np.__version__}
+    versions = {package: version for package in PACKAGES if (version := installed_version(package))}
+    return {**machine, "versions": {"hdf5": h5py.version.hdf5_version, **versions}}
+
+
+def installed_version(package: str) -> str | None:
+    """Version of a package, or None."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 if __name__ == "__main__":

@@ -91,48 +91,58 @@ def test_other_settings_are_refused_by_the_command(tmp_path):
 
 
 IN_THE_MERGE = """
-import os, signal, sys
+import json, os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import test_full_disk as t
+from lab import forked
 from tfl.cache import merge
 from tfl.cli import _Ended, _end
+
+FOLDER, NUMBER = Path(sys.argv[2]), int(sys.argv[3])
 signal.signal(signal.SIGTERM, _end)
 signal.signal(signal.SIGINT, signal.default_int_handler)
-write, number, count = merge._Surviving.write, int(sys.argv[3]), 0
 
-def interrupted(self, content):
-    global count
-    count += 1
-    if count == int(sys.argv[4]):
-        os.kill(os.getpid(), number)
-    return write(self, content)
+def interrupted_at(step):
+    count, write = 0, merge._Surviving.write
 
-merge._Surviving.write = interrupted
-unfinished = t.partial(Path(sys.argv[2]))
-try:
-    with unfinished.held():
-        t.fill(unfinished)
-        unfinished.finish(t.NAMES, dict(t.TYPED))
-    print("finished", count)
-except KeyboardInterrupt as interruption:
-    print("ended" if isinstance(interruption, _Ended) else "interrupted")
+    def interrupted(self, content):
+        nonlocal count
+        count += 1
+        if count == step:
+            os.kill(os.getpid(), NUMBER)
+        return write(self, content)
+
+    merge._Surviving.write = interrupted
+    unfinished = t.partial(FOLDER / str(step))
+    try:
+        with unfinished.held():
+            t.fill(unfinished)
+            unfinished.finish(t.NAMES, dict(t.TYPED))
+        word = "finished"
+    except KeyboardInterrupt as interruption:
+        word = "ended" if isinstance(interruption, _Ended) else "interrupted"
+    (FOLDER / f"{step}.json").write_text(json.dumps([word, count]))
+
+def result_of(step):
+    _, status = os.waitpid(forked(lambda: interrupted_at(step)), 0)
+    assert status == 0, (step, status)
+    return json.loads((FOLDER / f"{step}.json").read_text())
+
+word, num_writes = result_of(0)
+assert word == "finished"
+steps = range(1, num_writes + 1, max(1, num_writes // 8))
+print(json.dumps([result_of(step)[0] for step in steps]))
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_in_the_merge_wait_for_hdf5(tmp_path, number):
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "ended")])
+def test_signals_in_the_merge_wait_for_hdf5(tmp_path, number, word):
     """An exception out of a call that HDF5 makes would crash the process."""
-
-    def run(step):
-        folder = str(Path(__file__).parent)
-        command = [sys.executable, "-c", IN_THE_MERGE, folder, str(tmp_path / str(step)), str(int(number)), str(step)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, (step, done.returncode, done.stderr[-2000:])
-        return done.stdout.split()
-
-    word, num_writes = run(10**9)
-    assert word == "finished"
-    for step in range(1, int(num_writes) + 1, max(1, int(num_writes) // 8)):
-        assert run(step) in (["interrupted"], ["ended"])
-        assert not list((tmp_path / str(step)).rglob("*.writing"))
+    command = [sys.executable, "-c", IN_THE_MERGE, str(Path(__file__).parent), str(tmp_path), str(int(number))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    words = json.loads(done.stdout)
+    assert len(words) >= 8
+    assert set(words) == {word}
+    assert not list(tmp_path.rglob("*.writing"))
