@@ -1,5 +1,6 @@
 """Commands as a user types them, each in a process of its own."""
 
+import argparse
 import json
 import os
 import re
@@ -12,12 +13,23 @@ from conftest import WITHOUT_TENSORFLOW, write_npz
 
 ROOT = Path(__file__).parents[1]
 MAIN = "import sys; from tfl.cli import main; sys.exit(main())"
+LAB = Path(__file__).with_name("cli_lab.py")
 SMALL = ["--backbone", "mobilenetv3small", "--weights", "random", "--image-size", "32", "--batch-size", "16"]
 
 
-def tfl(*arguments, cwd):
-    command = [sys.executable, "-c", MAIN, *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def tfl():
+    """A function that carries out `tfl` with these arguments in folder `cwd`, in a process of its own."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, str(LAB)], stdin=pipe, stdout=pipe, text=True) as laboratory:
+
+        def carried_out(*arguments, cwd):
+            laboratory.stdin.write(json.dumps([[str(word) for word in arguments], str(cwd)]) + "\n")
+            laboratory.stdin.flush()
+            return argparse.Namespace(**json.loads(laboratory.stdout.readline()))
+
+        yield carried_out
+        laboratory.stdin.close()
 
 
 def last_line(done):
@@ -26,7 +38,7 @@ def last_line(done):
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory):
+def work(tfl, tmp_path_factory):
     """A working directory with a dataset, a cache and a run."""
     folder = tmp_path_factory.mktemp("work")
     write_npz(folder / "colours.npz", train=120, test=40)
@@ -42,7 +54,7 @@ def test_precompute_prints_the_path_and_no_chatter(work):
     assert re.fullmatch(r"(openvino|tensorflow) on .+, batches of \d+\n", work["made"].stderr)
 
 
-def test_a_view_is_added_and_an_odd_one_refused(work):
+def test_a_view_is_added_and_an_odd_one_refused(tfl, work):
     precompute = ["precompute", "--dataset", "colours.npz", *SMALL, "--views"]
     made = tfl(*precompute, "original", "hflip", cwd=work["folder"])
     found = json.loads(tfl("inspect", last_line(made), "--json", cwd=work["folder"]).stdout)
@@ -62,7 +74,7 @@ def test_train_prints_a_table_and_the_run(work):
     assert work["trained"].stderr == ""
 
 
-def test_evaluate_as_json_and_as_table(work):
+def test_evaluate_as_json_and_as_table(tfl, work):
     metrics = json.loads(tfl("evaluate", work["run"], "--json", cwd=work["folder"]).stdout)
     assert 0 <= metrics["accuracy"] <= 1
     table = tfl("evaluate", work["run"], cwd=work["folder"]).stdout
@@ -70,7 +82,7 @@ def test_evaluate_as_json_and_as_table(work):
     assert "green" in table
 
 
-def test_recipes_have_flags_of_their_own(work):
+def test_recipes_have_flags_of_their_own(tfl, work):
     shown = tfl("train", "--recipe", "logistic", "--help", cwd=work["folder"])
     assert shown.returncode == 0
     assert "--l2" in shown.stdout
@@ -78,7 +90,7 @@ def test_recipes_have_flags_of_their_own(work):
     assert "--epochs" in tfl("train", "--help", cwd=work["folder"]).stdout
 
 
-def test_a_recipe_that_chooses_prints_its_trials(work):
+def test_a_recipe_that_chooses_prints_its_trials(tfl, work):
     words = ("--recipe", "ridge", "--l2", "0.1", "1", "--tensorboard")
     done = tfl("train", work["cache"], *words, cwd=work["folder"])
     folder = last_line(done)
@@ -101,14 +113,14 @@ def test_a_recipe_that_chooses_prints_its_trials(work):
     assert not (work["folder"] / last_line(again)).exists()
 
 
-def test_shots_leave_a_table_and_a_picture(work):
+def test_shots_leave_a_table_and_a_picture(tfl, work):
     done = tfl("train", work["cache"], "--recipe", "ridge", "--shots", "1", "5", "--repeats", "2", cwd=work["folder"])
     folder = work["folder"] / last_line(done)
     assert [line.split()[:2] for line in done.stdout.splitlines()[1:3]] == [["ridge", "1"], ["ridge", "5"]]
     assert sorted(path.name for path in folder.iterdir()) == ["shots.json", "shots.png"]
 
 
-def test_export_then_predict(work):
+def test_export_then_predict(tfl, work):
     done = tfl("export", work["run"], "--out", "model", cwd=work["folder"])
     assert last_line(done) == "model"
     assert re.search(r"checked in a fresh process on \d+ images", done.stdout)
@@ -120,7 +132,7 @@ def test_export_then_predict(work):
     assert "a.png\t" in tfl("predict", "model", "a.png", cwd=work["folder"]).stdout
 
 
-def test_inspect_and_verify(work):
+def test_inspect_and_verify(tfl, work):
     overview = tfl("inspect", work["cache"], cwd=work["folder"]).stdout
     assert "rows         train 120 x 576 float32, test 40 x 576 float32" in overview
     assert "  green  train" in overview
@@ -130,7 +142,7 @@ def test_inspect_and_verify(work):
     assert json.loads(tfl("verify", work["cache"], "--json", cwd=work["folder"]).stdout)["problems"] == []
 
 
-def test_verify_names_the_damaged_rows_and_train_uses_none(work, tmp_path):
+def test_verify_names_the_damaged_rows_and_train_uses_none(tfl, work, tmp_path):
     content = bytearray((work["folder"] / work["cache"]).read_bytes())
     content[-len(content) // 3] ^= 4  # somewhere in the features of the training rows
     (tmp_path / "damaged.h5").write_bytes(content)
@@ -145,7 +157,7 @@ def test_verify_names_the_damaged_rows_and_train_uses_none(work, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_cache_of_another_image_size_is_never_reused(work):
+def test_a_cache_of_another_image_size_is_never_reused(tfl, work):
     done = tfl("precompute", "--dataset", "colours.npz", *SMALL, "--image-size", "40", cwd=work["folder"])
     assert last_line(done) != work["cache"]
     assert f"{work['cache']} does not serve:\n  image_size: 32 on disk, 40 requested" in done.stderr
@@ -175,7 +187,7 @@ def test_a_cache_of_another_image_size_is_never_reused(work):
         (["precompute", "--on-bad-image", "ignore"], 2, "on-bad-image"),
     ],
 )
-def test_errors_have_exit_codes_and_no_traceback(work, arguments, code, message):
+def test_errors_have_exit_codes_and_no_traceback(tfl, work, arguments, code, message):
     done = tfl(*arguments, cwd=work["folder"])
     assert done.returncode == code, done.stderr
     assert message in done.stdout + done.stderr
@@ -205,7 +217,7 @@ def test_precompute_and_train_without_tensorflow(work, backend):
     assert run("train", cache, "--epochs", "2").startswith("runs/")
 
 
-def test_help_names_every_command(work):
+def test_help_names_every_command(tfl, work):
     from tfl.cli import COMMANDS
 
     done = tfl("--help", cwd=work["folder"])
