@@ -249,7 +249,7 @@ class Shots:
 
 ALONE: dict[type[Recipe], dict[str, Any]] = {
     Reference: {},
-    Grid: {"learning_rate": (0.001,), "weight_decay": (0.0,), "kernel_seed": (0,)},
+    Grid: {"learning_rate": (0.01,), "weight_decay": (0.0,), "kernel_seed": (0,)},
     Logistic: {"l2": (0.1,)},
     Ridge: {"l2": (1.0,)},
     Mlp: {},
