@@ -417,6 +417,34 @@ def test_the_same_command_goes_on_with_the_batch_size_of_the_finished_shards(fea
     assert set(sizes) == {8}
 
 
+@pytest.mark.parametrize("batches", [0, 3], ids=["before the first shard", "after it"])
+def test_the_same_command_goes_on_with_the_batch_size_that_memory_left(
+    features, dataset, settings, monkeypatch, batches
+):
+    run_model, sizes = engine.Forward.features, []
+
+    def little_memory(self, images, view):
+        sizes.append(self._batch_size)
+        if len(sizes) > batches + 6:
+            raise Killed
+        if len(sizes) > batches and self._batch_size > 4:
+            raise MemoryError
+        return run_model(self, images, view)
+
+    monkeypatch.setattr(engine.Forward, "features", little_memory)
+    with pytest.raises(Killed):
+        precompute(features, dataset, settings)  # with 8
+    assert len(list(settings.cache_dir.glob("*.partial/*.shard"))) >= 1
+    monkeypatch.setattr(engine.Forward, "features", lambda *a: sizes.append(a[0]._batch_size) or run_model(*a))
+    sizes.clear()
+    with pytest.raises(CacheError, match="batch_size: 4 in the folder, 16 now"):
+        precompute(features, dataset, replace(settings, batch_size=16))
+    provenance = open_cache(precompute(features, dataset, settings)).provenance
+    assert set(sizes) == {4}
+    assert (provenance["requested_batch_size"], provenance["batch_size"]) == (8, 4)
+    assert provenance["earlier_batch_sizes"] == ([8] if batches else [])
+
+
 def test_provenance_says_what_made_it(features, dataset, settings):
     provenance = open_cache(precompute(features, dataset, settings)).provenance
     assert provenance["engine"] == "tensorflow"

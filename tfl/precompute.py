@@ -97,7 +97,7 @@ def precompute(
     spec = CacheSpec(backbone.spec, resolved, tuple(view for view in VIEWS if view in views))
     path = settings.cache_dir / spec.file_name
     runner = engine.chosen(settings.engine, features.compute_dtype)
-    batch_size = settings.batch_size or PartialCache.begun(path).get("batch_size") or engine.default_batch_size()
+    batch_size = PartialCache.batch_size(path, settings.batch_size) or engine.default_batch_size()
     making = {**engine.describe(runner, batch_size), "shard_rows": settings.shard_rows}
     num_rows = {role: datasets.count_rows(source, split) for role, split in resolved.roles.items()}
     partial = PartialCache(path, spec, num_rows, making)
@@ -228,7 +228,7 @@ class _Job:
                     raise
                 reason = " ".join(str(error).split())[:200]
             logger.warning("out of memory with batches of %d, going on with %d: %s", size, size // 2, reason)
-            self.partial.halve_batches()
+            self.partial.reduce_batches(size // 2)
             self.progress.finished = finished
             self.__dict__.pop("forward", None)
 
