@@ -12,6 +12,7 @@ import pytest
 from conftest import WITHOUT_TENSORFLOW
 
 from tfl import backbone, engine
+from tfl.engine import machine
 from tfl.errors import TflError
 
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
@@ -176,6 +177,7 @@ built = backbone.build(FeatureSpec(backbone="tiny", weights="random", image_size
 images = np.random.default_rng(0).integers(0, 255, (7, 10, 9, 3), dtype=np.uint8)
 np.save({out!r}, engine.Forward(built, 9).features(list(images)))
 features = engine.compile_model(built.model, (None, None, None, 3))(images[:6])
+print(engine.describe("jax", 9)["device"].split()[:3])
 print(len(features.sharding.device_set), [shard.data.shape[0] for shard in features.addressable_shards])
 """
 
@@ -187,7 +189,7 @@ def test_jax_divides_a_batch_over_all_devices(built, tmp_path):
     environment = {**os.environ, "KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "3 [2, 2, 2]"
+    assert done.stdout.splitlines() == ["['3', 'x', 'CPU']", "3 [2, 2, 2]"]
     ours = engine.Forward(built, 8).features(IMAGES)
     np.testing.assert_allclose(np.load(tmp_path / "features.npy"), ours, rtol=1e-4, atol=1e-5)
 
@@ -197,6 +199,24 @@ def test_description_names_what_decides_the_last_bits():
     assert description["engine"] == "tensorflow"
     assert description["batch_size"] == 8
     assert description["versions"]["keras"] == keras.__version__
+    assert description["device"] == " ".join([engine.device(), *machine.instruction_sets()])
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected"),
+    [
+        ("model name\t: x\nflags\t\t: fpu avx2 avx512f sse avx\nbugs\t: y\n", ["avx", "avx2", "avx512f"]),
+        ("processor\t: 0\nFeatures\t: fp asimd sve\n", ["asimd", "sve"]),
+        ("processor\t: 0\n", ["arm"]),
+        (None, ["arm"]),
+    ],
+    ids=["x86", "ARM", "no flags", "no such file"],
+)
+def test_instruction_sets(tmp_path, monkeypatch, cpuinfo, expected):
+    monkeypatch.setattr("platform.processor", lambda: "arm")
+    if cpuinfo is not None:
+        (tmp_path / "cpuinfo").write_text(cpuinfo)
+    assert machine.instruction_sets(tmp_path / "cpuinfo") == expected
 
 
 MEMINFO = "MemTotal:  2000 kB\nMemFree:  10 kB\nMemAvailable:  1000 kB\n"

@@ -445,6 +445,17 @@ def test_the_same_command_goes_on_with_the_batch_size_that_memory_left(
     assert provenance["earlier_batch_sizes"] == ([8] if batches else [])
 
 
+def test_another_processor_does_not_go_on(features, dataset, settings, monkeypatch):
+    monkeypatch.setattr(engine.machine, "instruction_sets", lambda: ["avx", "avx512f"])
+    with monkeypatch.context() as patch:
+        patch.setattr("tfl.cache.PartialCache.finish", lambda self, *described: pytest.fail("killed here"))
+        with pytest.raises(pytest.fail.Exception):
+            precompute(features, dataset, settings)
+    monkeypatch.setattr(engine.machine, "instruction_sets", lambda: ["avx"])
+    with pytest.raises(CacheError, match="device: CPU .* avx avx512f in the folder, CPU .* avx now"):
+        precompute(features, dataset, settings)
+
+
 def test_provenance_says_what_made_it(features, dataset, settings):
     provenance = open_cache(precompute(features, dataset, settings)).provenance
     assert provenance["engine"] == "tensorflow"
