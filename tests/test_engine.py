@@ -219,6 +219,16 @@ def test_instruction_sets(tmp_path, monkeypatch, cpuinfo, expected):
     assert machine.instruction_sets(tmp_path / "cpuinfo") == expected
 
 
+@pytest.mark.parametrize(
+    ("num_gpus", "shard_rows", "expected"),
+    [(0, 1024, 32), (0, 16, 16), (1, 1024, 256), (1, 1000, 250), (3, 1024, 513), (5, 1024, 1025), (8, 1024, 1024)],
+)
+def test_default_batches_fill_a_shard(monkeypatch, num_gpus, shard_rows, expected):
+    monkeypatch.setattr(machine, "has_accelerator", lambda: num_gpus > 0)
+    monkeypatch.setattr(machine, "_num_devices", lambda: max(1, num_gpus))
+    assert engine.default_batch_size(shard_rows) == expected
+
+
 MEMINFO = "MemTotal:  2000 kB\nMemFree:  10 kB\nMemAvailable:  1000 kB\n"
 NO_LIMIT_V1 = "9223372036854771712\n"
 

@@ -385,7 +385,7 @@ def test_out_of_memory_halves_the_batch_and_makes_the_shard_again(features, data
 
     monkeypatch.setattr(engine.Forward, "features", little_memory)
     settings = replace(settings, batch_size=0)
-    monkeypatch.setattr(engine, "default_batch_size", lambda: 8)
+    monkeypatch.setattr(engine, "default_batch_size", lambda shard_rows: 8)
     seen = []
     cache = open_cache(precompute(features, dataset, settings, lambda progress: seen.append(progress.finished)))
     assert sizes[:7] == [8, 8, 8, 8, 4, 2, 2]  # the first shard of two batches is finished, the second is made again
@@ -443,6 +443,29 @@ def test_the_same_command_goes_on_with_the_batch_size_that_memory_left(
     assert set(sizes) == {4}
     assert (provenance["requested_batch_size"], provenance["batch_size"]) == (8, 4)
     assert provenance["earlier_batch_sizes"] == ([8] if batches else [])
+
+
+def test_batches_are_of_a_size_that_the_devices_share_evenly(features, dataset, settings, monkeypatch):
+    monkeypatch.setattr(engine.machine, "_num_devices", lambda: 3)
+    run_model, sizes = engine.Forward.features, []
+
+    def little_memory(self, images, view):
+        sizes.append(self._batch_size)
+        if self._batch_size > 3:
+            raise MemoryError
+        return run_model(self, images, view)
+
+    monkeypatch.setattr(engine.Forward, "features", little_memory)
+    provenance = open_cache(precompute(features, dataset, replace(settings, batch_size=11))).provenance
+    assert list(dict.fromkeys(sizes)) == [12, 6, 3]
+    assert provenance["batch_size"] == 3
+
+    def no_memory(self, images, view):
+        raise MemoryError("for one image of each device")
+
+    monkeypatch.setattr(engine.Forward, "features", no_memory)
+    with pytest.raises(MemoryError, match="for one image of each device"):
+        precompute(features, dataset, replace(settings, cache_dir=settings.cache_dir / "other"))
 
 
 def test_another_processor_does_not_go_on(features, dataset, settings, monkeypatch):

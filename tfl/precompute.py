@@ -5,6 +5,7 @@ the disk; a killed run loses at most the shard it was in, and the same command g
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -97,7 +98,8 @@ def precompute(
     spec = CacheSpec(backbone.spec, resolved, tuple(view for view in VIEWS if view in views))
     path = settings.cache_dir / spec.file_name
     runner = engine.chosen(settings.engine, features.compute_dtype)
-    batch_size = PartialCache.batch_size(path, settings.batch_size) or engine.default_batch_size()
+    requested = engine.shared_evenly(settings.batch_size)
+    batch_size = PartialCache.batch_size(path, requested) or engine.default_batch_size(settings.shard_rows)
     making = {**engine.describe(runner, batch_size), "shard_rows": settings.shard_rows}
     num_rows = {role: datasets.count_rows(source, split) for role, split in resolved.roles.items()}
     partial = PartialCache(path, spec, num_rows, making)
@@ -224,11 +226,12 @@ class _Job:
                 return self._make(datasets.rows(self.source, split, shard.start, shard.stop))
             except Exception as error:
                 size = self.partial.making["batch_size"]
-                if not engine.is_out_of_memory(error) or size == 1:
+                smaller = engine.shared_evenly(math.ceil(size / 2))
+                if not engine.is_out_of_memory(error) or smaller == size:
                     raise
                 reason = " ".join(str(error).split())[:200]
-            logger.warning("out of memory with batches of %d, going on with %d: %s", size, size // 2, reason)
-            self.partial.reduce_batches(size // 2)
+            logger.warning("out of memory with batches of %d, going on with %d: %s", size, smaller, reason)
+            self.partial.reduce_batches(smaller)
             self.progress.finished = finished
             self.__dict__.pop("forward", None)
 

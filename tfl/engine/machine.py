@@ -1,6 +1,7 @@
 """What this machine computes with, and what the last bits of a number depend on."""
 
 import importlib.metadata
+import math
 import os
 import platform
 import re
@@ -18,9 +19,18 @@ INSTRUCTION_SETS = (
 )
 
 
-def default_batch_size() -> int:
-    """Images in one forward pass where the user names no number: more than 32 gains nothing on a processor."""
-    return 256 * _num_devices() if has_accelerator() else 32
+def default_batch_size(shard_rows: int) -> int:
+    """Images in one forward pass where the user names no number: an even part of a shard, so that little is padded.
+
+    256 on each accelerator, or a little less; more than 32 gains nothing on a processor.
+    """
+    most = 256 * _num_devices() if has_accelerator() else 32
+    return shared_evenly(math.ceil(shard_rows / math.ceil(shard_rows / most)))
+
+
+def shared_evenly(batch_size: int) -> int:
+    """The least size from this one on that all devices share evenly: any other each of them would compute in full."""
+    return math.ceil(batch_size / _num_devices()) * _num_devices()
 
 
 def _num_devices() -> int:
