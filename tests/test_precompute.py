@@ -11,8 +11,8 @@ import tiny
 from conftest import write_npz
 from lab import arrays
 
-from tfl import backbone, batches, datasets, engine, trust
-from tfl.cache import Cache, PartialCache, open_cache
+from tfl import backbone, batches, datasets, engine, trust, words
+from tfl.cache import Cache, PartialCache, inspect, open_cache
 from tfl.errors import BackboneError, CacheError, DatasetError, SpecError
 from tfl.precompute import precompute
 from tfl.spec import DatasetSpec
@@ -108,9 +108,15 @@ def test_a_damaged_shard_is_made_again(features, dataset, settings, monkeypatch,
 
 def test_rows_of_another_cache_are_copied_by_id(features, dataset, settings, caplog):
     caplog.set_level("INFO")
-    precompute(features, replace(dataset, train_split="train[:30]", test_split="test[:7]"), settings)
+    fewer = replace(dataset, train_split="train[:30]", test_split="test[:7]")
+    donor = open_cache(precompute(features, fewer, replace(settings, batch_size=4)))
     path = precompute(features, dataset, settings)
     cache = open_cache(path)
+    origin = {"fingerprint": donor.spec.fingerprint, "engine": "tensorflow", "batch_size": 4}
+    assert cache.provenance["copied"] == [{**origin, "images": 37}]
+    shown = "\n".join(words.of_cache(inspect(path)))
+    assert f"copied (fingerprint {donor.spec.fingerprint} engine tensorflow batch_size 4 images 37)" in shown
+    assert "copied" not in donor.provenance
     assert cache.provenance["images_computed"] == 110 - 37
     assert "holds are copied, not computed again" in caplog.text
     alone = open_cache(precompute(features, dataset, replace(settings, cache_dir=settings.cache_dir / "alone")))

@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -238,10 +238,10 @@ class _Job:
             read = _ahead(reader, self._chunks(shards))
             for shard, chunks in groupby(read, key=itemgetter(0)):
                 started, computed = time.monotonic(), self.progress.computed
-                rows, skipped = self._rows(image for _, chunk in chunks for image in chunk)
+                rows, skipped, copied = self._rows(image for _, chunk in chunks for image in chunk)
                 if (repeated := seen.add(rows.ids)) is not None:  # the merge sees the shards of earlier processes too
                     raise DatasetError(f"the id {repeated!r} stands in two rows; ids are unique over all roles")
-                cost = Cost(time.monotonic() - started, self.progress.computed - computed)
+                cost = Cost(time.monotonic() - started, self.progress.computed - computed, copied)
                 writing.result()
                 writing = writer.submit(self.partial.write, shard, rows, cost, skipped)
             writing.result()
@@ -256,12 +256,13 @@ class _Job:
             except MemoryError as error:  # smaller batches would not help
                 raise DatasetError(f"too little memory to read the images of {self.source.name}: {error}") from error
 
-    def _rows(self, images: Iterable[Example | BadImage]) -> tuple[Rows, list[BadImage]]:
-        """Features, labels and ids of a shard's images; only what no donor holds is computed."""
+    def _rows(self, images: Iterable[Example | BadImage]) -> tuple[Rows, list[BadImage], list[dict[str, Any]]]:
+        """A shard's features, labels and ids; the images that are left out; whence what is copied, not computed."""
         labels: dict[bytes, int] = {}
         waiting: dict[View, list[Example]] = {view: [] for view in self.spec.views}
         features: dict[View, dict[bytes, np.ndarray]] = {view: {} for view in self.spec.views}
         skipped: list[BadImage] = []
+        copied: list[dict[str, Any]] = []
         for image in images:
             if isinstance(image, BadImage):
                 skipped.append(self._skip(image))
@@ -279,10 +280,12 @@ class _Job:
         for view, batch in waiting.items():
             if batch:
                 features[view] |= self._compute(batch, view)
-            features[view] |= self.donors.read([id_ for id_ in labels if id_ not in features[view]], view)
+            held, origins = self.donors.read([id_ for id_ in labels if id_ not in features[view]], view)
+            features[view] |= held
+            copied += origins
         original, *further = (self._matrix(list(labels), features[view]) for view in self.spec.views)
         numbers, ids = np.asarray(list(labels.values()), np.int64), np.asarray(list(labels), "S")
-        return Rows(original, numbers, ids, dict(zip(self.spec.views[1:], further, strict=True))), skipped
+        return Rows(original, numbers, ids, dict(zip(self.spec.views[1:], further, strict=True))), skipped, copied
 
     def _small(self, example: Example, view: View) -> Example:
         """The example, a large image as the network is shown it: many have to wait until they are a batch."""
