@@ -11,8 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import groupby
-from operator import itemgetter
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -232,27 +231,27 @@ class _Job:
 
     def _make(self, shards: list[Shard]) -> None:
         """While this thread computes, one reads the next images, and one writes the shard before."""
-        seen = UniqueIds()
+        seen, started = UniqueIds(), time.monotonic()
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+            images = chain.from_iterable(_ahead(reader, self._chunks(shards)))
             writing = writer.submit(lambda: None)
-            read = _ahead(reader, self._chunks(shards))
-            for shard, chunks in groupby(read, key=itemgetter(0)):
-                started, computed = time.monotonic(), self.progress.computed
-                rows, skipped, copied = self._rows(image for _, chunk in chunks for image in chunk)
+            for shard in shards:
+                computed = self.progress.computed
+                rows, skipped, copied = self._rows(islice(images, shard.num_rows))
                 if (repeated := seen.add(rows.ids)) is not None:  # the merge sees the shards of earlier processes too
                     raise DatasetError(f"the id {repeated!r} stands in two rows; ids are unique over all roles")
-                cost = Cost(time.monotonic() - started, self.progress.computed - computed, copied)
                 writing.result()
+                cost = Cost(time.monotonic() - started, self.progress.computed - computed, copied)
                 writing = writer.submit(self.partial.write, shard, rows, cost, skipped)
+                started = time.monotonic()
             writing.result()
 
-    def _chunks(self, shards: list[Shard]) -> Iterator[tuple[Shard, list[Example | BadImage]]]:
+    def _chunks(self, shards: list[Shard]) -> Iterator[list[Example | BadImage]]:
         """The shards' images, as many at a time as a batch has, or fewer if they are large."""
         for shard in shards:
             images = datasets.rows(self.source, self.spec.dataset.roles[shard.role], shard.start, shard.stop)
             try:
-                for chunk in batches.chunked(images, _num_bytes, self.partial.making["batch_size"]):
-                    yield shard, chunk
+                yield from batches.chunked(images, _num_bytes, self.partial.making["batch_size"])
             except MemoryError as error:  # smaller batches would not help
                 raise DatasetError(f"too little memory to read the images of {self.source.name}: {error}") from error
 
