@@ -12,7 +12,7 @@ import pytest
 from conftest import WITHOUT_TENSORFLOW
 
 from tfl import backbone, engine
-from tfl.engine import machine
+from tfl.engine import compiled, machine
 from tfl.errors import TflError
 
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
@@ -136,6 +136,26 @@ def test_exact_float32_is_put_back():
     with engine.exact_float32():
         assert not tf.config.experimental.tensor_float_32_execution_enabled()
     assert tf.config.experimental.tensor_float_32_execution_enabled() == before
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("was_allowed", [False, True])
+def test_exact_float32_of_torch_is_put_back(monkeypatch, was_allowed):
+    import torch
+
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    for place in (torch.backends.cudnn, torch.backends.cuda.matmul):
+        monkeypatch.setattr(place, "allow_tf32", was_allowed)
+        with engine.exact_float32():
+            assert not place.allow_tf32
+        assert place.allow_tf32 == was_allowed
+
+
+def test_xla_agrees_with_keras(built, monkeypatch):
+    """As on a GPU, which is not there: XLA compiles for the processor too."""
+    monkeypatch.setattr(compiled, "has_accelerator", lambda: True)
+    expected = built.model.predict(np.stack(IMAGES), verbose=0)
+    np.testing.assert_allclose(engine.Forward(built, 8, "tensorflow").features(IMAGES), expected, rtol=1e-4, atol=1e-6)
 
 
 PRINT_FEATURES = """
