@@ -166,8 +166,11 @@ from tfl.errors import TflError
 from tfl.spec import FeatureSpec
 keras.applications.Tiny = tiny.Tiny
 built = backbone.build(FeatureSpec(backbone="tiny", weights="random", image_size=12))
-images = list(np.random.default_rng(0).integers(0, 255, (7, 10, 9, 3), dtype=np.uint8))
-np.save({out!r}, engine.Forward(built, 8).features(images))
+rng = np.random.default_rng(0)
+images = list(rng.integers(0, 255, (7, 10, 9, 3), dtype=np.uint8))
+mixed = [rng.integers(0, 255, (8 + i, 15 - i, 3), dtype=np.uint8) for i in range(5)]
+forward = engine.Forward(built, 8)
+np.save({out!r}, np.concatenate([forward.features(images), forward.features(mixed), forward.features(mixed, "crop2")]))
 print(built.spec.weights)
 """
 
@@ -183,8 +186,36 @@ def test_other_backends_agree(built, backend, tmp_path):
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == built.spec.weights
-    ours = engine.Forward(built, 8).features(IMAGES)
+    forward = engine.Forward(built, 8)
+    ours = np.concatenate([forward.features(IMAGES), forward.features(MIXED), forward.features(MIXED, "crop2")])
     np.testing.assert_allclose(np.load(tmp_path / "features.npy"), ours, rtol=1e-4, atol=1e-5)
+
+
+PRINT_RESIZING = """
+import itertools, jax, numpy as np
+from tfl import backbone
+from tfl.engine.resizing import present_singly
+from tfl.spec import FeatureSpec
+images = [np.random.default_rng(0).integers(0, 255, (1, h, w, 3), dtype=np.uint8)
+          for h, w in ((5, 7), (12, 12), (40, 33), (44, 50), (100, 9), (1, 1))]
+compiled, errors = [], []
+for interpolation, antialias in itertools.product(("bilinear", "bicubic", "lanczos3", "lanczos5"), (False, True)):
+    spec = FeatureSpec(image_size=12, interpolation=interpolation, antialias=antialias)
+    for view in ("original", "hflip", "crop2", "crop3"):
+        present, expected = present_singly(spec, view), backbone._presentation(spec, view)
+        errors += [np.abs(np.asarray(present(image)) - np.asarray(expected(image))).max() for image in images]
+        compiled.append(present.__closure__[0].cell_contents._cache_size())
+print(max(errors) < 1e-3 or max(errors), set(compiled))
+"""
+
+
+def test_jax_resizes_images_of_any_size_in_few_shapes():
+    """As Keras' own resizing, which JAX compiles for every size: five compilations for six sizes."""
+    pytest.importorskip("jax")
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    command = [sys.executable, "-c", WITHOUT_TENSORFLOW + PRINT_RESIZING]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "True {5}"), done.stderr
 
 
 PRINT_DEVICES = """

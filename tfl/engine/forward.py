@@ -11,6 +11,7 @@ from tfl.backbone import Backbone
 from tfl.engine.arithmetic import exact_float32
 from tfl.engine.compiled import Compiled, compile_model
 from tfl.engine.machine import OPENVINO
+from tfl.engine.resizing import has_few_shapes, present_singly
 from tfl.folding import fold_batch_norm
 from tfl.spec import View
 
@@ -26,7 +27,7 @@ class Forward:
         spec = backbone.spec
         self._backbone = backbone
         self._batch_size = batch_size
-        self._presented: dict[View, Compiled] = {}
+        self._presented: dict[tuple[View, bool], Compiled] = {}
         with exact_float32():
             shape = (batch_size, spec.image_size, spec.image_size, 3)
             self._network = compile_model(_folded(backbone.network, engine), shape, engine, spec.compute_dtype)
@@ -42,7 +43,7 @@ class Forward:
         """
         spare = self._batch_size - len(images)
         with exact_float32():
-            if len({(image.shape, image.dtype) for image in images}) == 1:
+            if len(images) > 1 and len({(image.shape, image.dtype) for image in images}) == 1:
                 pixels = self._shown(np.stack([*images, *[images[0]] * spare]), view)
             else:
                 shown = [self._shown(image[None], view) for image in images]
@@ -56,13 +57,18 @@ class Forward:
 
     def _shown(self, batch: np.ndarray, view: View) -> Any:
         """Pixels for the network, `(n, size, size, 3)`, of uint8 images or of what has been presented before."""
-        return batch if batch.dtype == np.float32 else self._present(view)(batch)
+        return batch if batch.dtype == np.float32 else self._present(view, len(batch) == 1)(batch)
 
-    def _present(self, view: View) -> Compiled:
+    def _present(self, view: View, is_single: bool) -> Compiled:
         """Compiled when the first batch needs it."""
-        if view not in self._presented:
-            self._presented[view] = compile_model(self._backbone.presented(view), (None, None, None, 3))
-        return self._presented[view]
+        is_own = is_single and has_few_shapes(self._backbone.spec)
+        if (view, is_own) not in self._presented:
+            self._presented[view, is_own] = (
+                present_singly(self._backbone.spec, view)
+                if is_own
+                else compile_model(self._backbone.presented(view), (None, None, None, 3))
+            )
+        return self._presented[view, is_own]
 
 
 def _folded(network: keras.Model, engine: str) -> keras.Model:
