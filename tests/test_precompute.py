@@ -481,7 +481,7 @@ def test_an_image_too_large_for_memory_is_named(features, folder, settings, monk
         return transpose(*arguments)
 
     monkeypatch.setattr(ImageOps, "exif_transpose", little_memory)
-    with pytest.raises(DatasetError, match=r"too little memory to read the images of pets: .*train/cat/3\.png"):
+    with pytest.raises(DatasetError, match=r"too little memory to read pets: the image .*train/cat/3\.png takes"):
         precompute(features, DatasetSpec(str(folder)), settings)
     monkeypatch.setattr(ImageOps, "exif_transpose", transpose)
     monkeypatch.setattr(batches, "MAX_BYTES", 8 * 900)

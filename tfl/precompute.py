@@ -102,7 +102,7 @@ def precompute(
     path = settings.cache_dir / spec.file_name
     runner = engine.chosen(settings.engine, features.compute_dtype)
     requested = engine.shared_evenly(settings.batch_size)
-    batch_size = PartialCache.batch_size(path, requested) or engine.default_batch_size(settings.shard_rows)
+    batch_size = PartialCache.batch_size_of(path, requested) or engine.default_batch_size(settings.shard_rows)
     making = {**engine.describe(runner, batch_size), "shard_rows": settings.shard_rows}
     num_rows = {role: datasets.count_rows(source, split) for role, split in resolved.roles.items()}
     partial = PartialCache(path, spec, num_rows, making)
@@ -227,6 +227,7 @@ class _Job:
             logger.warning("out of memory with batches of %d, going on with %d: %s", size, smaller, reason)
             self.partial.reduce_batches(smaller)
             self.__dict__.pop("forward", None)
+        self.progress.finished = self.progress.total
         self.on_progress(self.progress)
 
     def _make(self, shards: list[Shard]) -> None:
@@ -253,7 +254,7 @@ class _Job:
             try:
                 yield from batches.chunked(images, _num_bytes, self.partial.making["batch_size"])
             except MemoryError as error:  # smaller batches would not help
-                raise DatasetError(f"too little memory to read the images of {self.source.name}: {error}") from error
+                raise DatasetError(f"too little memory to read {self.source.name}: {error}") from error
 
     def _rows(self, images: Iterable[Example | BadImage]) -> tuple[Rows, list[BadImage], list[dict[str, Any]]]:
         """A shard's features, labels and ids; the images that are left out; whence what is copied, not computed."""
@@ -297,7 +298,7 @@ class _Job:
                 raise
             height, width, _ = example.image.shape
             raise DatasetError(
-                f"memory does not suffice for image {example.id!r} alone, of {width} x {height} pixels: {error}; "
+                f"memory does not suffice for image {example.id!r} alone, of {width} x {height} pixels; "
                 "make it smaller, or remove it"
             ) from error
 

@@ -87,7 +87,7 @@ class PartialCache:
         return cls(folder.with_suffix(""), spec, num_rows, making)
 
     @classmethod
-    def batch_size(cls, path: Path, requested: int) -> int:
+    def batch_size_of(cls, path: Path, requested: int) -> int:
         """What the finished shards of this file have come to, where it was begun with the requested size or none is.
 
         Args:

@@ -22,7 +22,7 @@ INSTRUCTION_SETS = (
 def default_batch_size(shard_rows: int) -> int:
     """Images in one forward pass where the user names no number: an even part of a shard, so that little is padded.
 
-    256 on each accelerator, or a little less; more than 32 gains nothing on a processor.
+    At most 256 on each accelerator; more than 32 gains nothing on a processor.
     """
     most = 256 * _num_devices() if has_accelerator() else 32
     return shared_evenly(math.ceil(shard_rows / math.ceil(shard_rows / most)))
