@@ -202,7 +202,7 @@ def extraction(folder: Path) -> dict[str, Any]:
     """Real CIFAR-10 through ResNet50 at 224 pixels: each engine, naive Keras, PyTorch, and the command `precompute`."""
     from tfl import backbone, datasets, engine
 
-    batch_size = engine.default_batch_size()
+    batch_size = engine.default_batch_size(SHARD_ROWS)
     examples = datasets.open_dataset(DatasetSpec()).examples("train", 0, 2 * batch_size)
     images = [example.image for example in examples if isinstance(example, datasets.Example)]
     batches = [images[:batch_size], images[batch_size:]]

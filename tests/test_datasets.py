@@ -572,7 +572,7 @@ def test_too_little_memory_says_nothing_of_the_image(monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(ImageOps, "exif_transpose", fail)
-    with pytest.raises(MemoryError):
+    with pytest.raises(MemoryError, match=r"image x\.avif"):
         decode_image(encoded(PICTURE), "x.avif")
 
 

@@ -12,6 +12,7 @@ import pytest
 from conftest import WITHOUT_TENSORFLOW
 
 from tfl import backbone, engine
+from tfl.engine import compiled, machine
 from tfl.errors import TflError
 
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
@@ -137,6 +138,26 @@ def test_exact_float32_is_put_back():
     assert tf.config.experimental.tensor_float_32_execution_enabled() == before
 
 
+@pytest.mark.torch
+@pytest.mark.parametrize("was_allowed", [False, True])
+def test_exact_float32_of_torch_is_put_back(monkeypatch, was_allowed):
+    import torch
+
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    for place in (torch.backends.cudnn, torch.backends.cuda.matmul):
+        monkeypatch.setattr(place, "allow_tf32", was_allowed)
+        with engine.exact_float32():
+            assert not place.allow_tf32
+        assert place.allow_tf32 == was_allowed
+
+
+def test_xla_agrees_with_keras(built, monkeypatch):
+    """As on a GPU, which is not there: XLA compiles for the processor too."""
+    monkeypatch.setattr(compiled, "has_accelerator", lambda: True)
+    expected = built.model.predict(np.stack(IMAGES), verbose=0)
+    np.testing.assert_allclose(engine.Forward(built, 8, "tensorflow").features(IMAGES), expected, rtol=1e-4, atol=1e-6)
+
+
 PRINT_FEATURES = """
 sys.path.insert(0, {tests!r})
 import keras, numpy as np, tiny
@@ -145,8 +166,11 @@ from tfl.errors import TflError
 from tfl.spec import FeatureSpec
 keras.applications.Tiny = tiny.Tiny
 built = backbone.build(FeatureSpec(backbone="tiny", weights="random", image_size=12))
-images = list(np.random.default_rng(0).integers(0, 255, (7, 10, 9, 3), dtype=np.uint8))
-np.save({out!r}, engine.Forward(built, 8).features(images))
+rng = np.random.default_rng(0)
+images = list(rng.integers(0, 255, (7, 10, 9, 3), dtype=np.uint8))
+mixed = [rng.integers(0, 255, (8 + i, 15 - i, 3), dtype=np.uint8) for i in range(5)]
+forward = engine.Forward(built, 8)
+np.save({out!r}, np.concatenate([forward.features(images), forward.features(mixed), forward.features(mixed, "crop2")]))
 print(built.spec.weights)
 """
 
@@ -162,8 +186,36 @@ def test_other_backends_agree(built, backend, tmp_path):
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == built.spec.weights
-    ours = engine.Forward(built, 8).features(IMAGES)
+    forward = engine.Forward(built, 8)
+    ours = np.concatenate([forward.features(IMAGES), forward.features(MIXED), forward.features(MIXED, "crop2")])
     np.testing.assert_allclose(np.load(tmp_path / "features.npy"), ours, rtol=1e-4, atol=1e-5)
+
+
+PRINT_RESIZING = """
+import numpy as np
+from tfl import backbone
+from tfl.engine.resizing import present_singly
+from tfl.spec import FeatureSpec
+rng = np.random.default_rng(0)
+images = [rng.integers(0, 255, (1, h, w, 3), dtype=np.uint8) for h, w in ((5, 7), (40, 33), (44, 50))]
+compiled, errors = [], []
+ways = ("bilinear", False, "hflip"), ("bicubic", True, "crop2"), ("lanczos3", False, "crop3")
+for interpolation, antialias, view in ways:
+    spec = FeatureSpec(image_size=12, interpolation=interpolation, antialias=antialias)
+    present, expected = present_singly(spec, view), backbone._presentation(spec, view)
+    errors += [np.abs(np.asarray(present(image)) - np.asarray(expected(image))).max() for image in images]
+    compiled.append(present.__closure__[0].cell_contents._cache_size())
+print(max(errors) < 1e-2 or max(errors), compiled)  # of 255
+"""
+
+
+def test_jax_resizes_images_of_any_size_in_few_shapes():
+    """As Keras' own resizing, which JAX compiles for every size: two compilations for three sizes."""
+    pytest.importorskip("jax")
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    command = [sys.executable, "-c", WITHOUT_TENSORFLOW + PRINT_RESIZING]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "True [2, 2, 2]"), done.stderr
 
 
 PRINT_DEVICES = """
@@ -176,6 +228,7 @@ built = backbone.build(FeatureSpec(backbone="tiny", weights="random", image_size
 images = np.random.default_rng(0).integers(0, 255, (7, 10, 9, 3), dtype=np.uint8)
 np.save({out!r}, engine.Forward(built, 9).features(list(images)))
 features = engine.compile_model(built.model, (None, None, None, 3))(images[:6])
+print(engine.describe("jax", 9)["device"].split()[:3])
 print(len(features.sharding.device_set), [shard.data.shape[0] for shard in features.addressable_shards])
 """
 
@@ -187,7 +240,7 @@ def test_jax_divides_a_batch_over_all_devices(built, tmp_path):
     environment = {**os.environ, "KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "3 [2, 2, 2]"
+    assert done.stdout.splitlines() == ["['3', 'x', 'CPU']", "3 [2, 2, 2]"]
     ours = engine.Forward(built, 8).features(IMAGES)
     np.testing.assert_allclose(np.load(tmp_path / "features.npy"), ours, rtol=1e-4, atol=1e-5)
 
@@ -197,6 +250,34 @@ def test_description_names_what_decides_the_last_bits():
     assert description["engine"] == "tensorflow"
     assert description["batch_size"] == 8
     assert description["versions"]["keras"] == keras.__version__
+    assert description["device"] == " ".join([engine.device(), *machine.instruction_sets()])
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected"),
+    [
+        ("model name\t: x\nflags\t\t: fpu avx2 avx512f sse avx\nbugs\t: y\n", ["avx", "avx2", "avx512f"]),
+        ("processor\t: 0\nFeatures\t: fp asimd sve\n", ["asimd", "sve"]),
+        ("processor\t: 0\n", ["arm"]),
+        (None, ["arm"]),
+    ],
+    ids=["x86", "ARM", "no flags", "no such file"],
+)
+def test_instruction_sets(tmp_path, monkeypatch, cpuinfo, expected):
+    monkeypatch.setattr("platform.processor", lambda: "arm")
+    if cpuinfo is not None:
+        (tmp_path / "cpuinfo").write_text(cpuinfo)
+    assert machine.instruction_sets(tmp_path / "cpuinfo") == expected
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "shard_rows", "expected"),
+    [(0, 1024, 32), (0, 16, 16), (1, 1024, 256), (1, 1000, 250), (3, 1024, 513), (5, 1024, 1025), (8, 1024, 1024)],
+)
+def test_default_batches_fill_a_shard(monkeypatch, num_gpus, shard_rows, expected):
+    monkeypatch.setattr(machine, "has_accelerator", lambda: num_gpus > 0)
+    monkeypatch.setattr(machine, "_num_devices", lambda: max(1, num_gpus))
+    assert engine.default_batch_size(shard_rows) == expected
 
 
 MEMINFO = "MemTotal:  2000 kB\nMemFree:  10 kB\nMemAvailable:  1000 kB\n"

@@ -1,6 +1,7 @@
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import h5py
 import keras
@@ -10,8 +11,8 @@ import tiny
 from conftest import write_npz
 from lab import arrays
 
-from tfl import backbone, datasets, engine, trust
-from tfl.cache import Cache, open_cache
+from tfl import backbone, batches, datasets, engine, trust, words
+from tfl.cache import Cache, PartialCache, inspect, open_cache
 from tfl.errors import BackboneError, CacheError, DatasetError, SpecError
 from tfl.precompute import precompute
 from tfl.spec import DatasetSpec
@@ -91,8 +92,6 @@ def test_a_killed_run_goes_on_to_the_same_bytes(features, dataset, settings, mon
 
 
 def test_a_damaged_shard_is_made_again(features, dataset, settings, monkeypatch, caplog):
-    from tfl.cache import PartialCache
-
     write = PartialCache.write
 
     def damage_first(self, shard, *rest):
@@ -109,9 +108,15 @@ def test_a_damaged_shard_is_made_again(features, dataset, settings, monkeypatch,
 
 def test_rows_of_another_cache_are_copied_by_id(features, dataset, settings, caplog):
     caplog.set_level("INFO")
-    precompute(features, replace(dataset, train_split="train[:30]", test_split="test[:7]"), settings)
+    fewer = replace(dataset, train_split="train[:30]", test_split="test[:7]")
+    donor = open_cache(precompute(features, fewer, replace(settings, batch_size=4)))
     path = precompute(features, dataset, settings)
     cache = open_cache(path)
+    origin = {"fingerprint": donor.spec.fingerprint, "engine": "tensorflow", "batch_size": 4}
+    assert cache.provenance["copied"] == [{**origin, "images": 37}]
+    shown = "\n".join(words.of_cache(inspect(path)))
+    assert f"copied (fingerprint {donor.spec.fingerprint} engine tensorflow batch_size 4 images 37)" in shown
+    assert "copied" not in donor.provenance
     assert cache.provenance["images_computed"] == 110 - 37
     assert "holds are copied, not computed again" in caplog.text
     alone = open_cache(precompute(features, dataset, replace(settings, cache_dir=settings.cache_dir / "alone")))
@@ -385,7 +390,7 @@ def test_out_of_memory_halves_the_batch_and_makes_the_shard_again(features, data
 
     monkeypatch.setattr(engine.Forward, "features", little_memory)
     settings = replace(settings, batch_size=0)
-    monkeypatch.setattr(engine, "default_batch_size", lambda: 8)
+    monkeypatch.setattr(engine, "default_batch_size", lambda shard_rows: 8)
     seen = []
     cache = open_cache(precompute(features, dataset, settings, lambda progress: seen.append(progress.finished)))
     assert sizes[:7] == [8, 8, 8, 8, 4, 2, 2]  # the first shard of two batches is finished, the second is made again
@@ -415,6 +420,153 @@ def test_the_same_command_goes_on_with_the_batch_size_of_the_finished_shards(fea
         precompute(features, dataset, replace(settings, batch_size=4))
     precompute(features, dataset, replace(settings, batch_size=0))
     assert set(sizes) == {8}
+
+
+@pytest.mark.parametrize("batches", [0, 3], ids=["before the first shard", "after it"])
+def test_the_same_command_goes_on_with_the_batch_size_that_memory_left(
+    features, dataset, settings, monkeypatch, batches
+):
+    run_model, sizes = engine.Forward.features, []
+
+    def little_memory(self, images, view):
+        sizes.append(self._batch_size)
+        if len(sizes) > batches + 6:
+            raise Killed
+        if len(sizes) > batches and self._batch_size > 4:
+            raise MemoryError
+        return run_model(self, images, view)
+
+    monkeypatch.setattr(engine.Forward, "features", little_memory)
+    with pytest.raises(Killed):
+        precompute(features, dataset, settings)  # with 8
+    assert len(list(settings.cache_dir.glob("*.partial/*.shard"))) >= 1
+    monkeypatch.setattr(engine.Forward, "features", lambda *a: sizes.append(a[0]._batch_size) or run_model(*a))
+    sizes.clear()
+    with pytest.raises(CacheError, match="batch_size: 4 in the folder, 16 now"):
+        precompute(features, dataset, replace(settings, batch_size=16))
+    provenance = open_cache(precompute(features, dataset, settings)).provenance
+    assert set(sizes) == {4}
+    assert (provenance["requested_batch_size"], provenance["batch_size"]) == (8, 4)
+    assert provenance["earlier_batch_sizes"] == ([8] if batches else [])
+
+
+@pytest.mark.parametrize("max_bytes", [0, 8 * 800], ids=["all of them", "some"])
+@pytest.mark.parametrize("is_mixed", [True, False], ids=["differing sizes", "one size"])
+def test_large_images_wait_as_the_network_is_shown_them(
+    features, folder, dataset, settings, monkeypatch, is_mixed, max_bytes
+):
+    dataset = DatasetSpec(str(folder)) if is_mixed else dataset
+    whole, views = replace(settings, cache_dir=settings.cache_dir / "whole"), ("original", "hflip")
+    expected = precompute(features, dataset, whole, views=views)
+    run_model, sizes = engine.Forward.features, []
+
+    def noted(self, images, view):
+        sizes.extend(image.nbytes for image in images if image.dtype == np.uint8)
+        return run_model(self, images, view)
+
+    monkeypatch.setattr(engine.Forward, "features", noted)
+    monkeypatch.setattr(batches, "MAX_BYTES", max_bytes)
+    assert_same(precompute(features, dataset, settings, views=views), expected)
+    assert all(size <= max_bytes // 8 for size in sizes)
+
+
+def test_an_image_too_large_for_memory_is_named(features, folder, settings, monkeypatch, caplog):
+    from PIL import ImageOps
+
+    transpose = ImageOps.exif_transpose
+
+    def little_memory(*arguments):
+        if not hasattr(arguments[0], "size") or arguments[0].size == (20, 15):
+            raise MemoryError
+        return transpose(*arguments)
+
+    monkeypatch.setattr(ImageOps, "exif_transpose", little_memory)
+    with pytest.raises(DatasetError, match=r"too little memory to read pets: the image .*train/cat/3\.png takes"):
+        precompute(features, DatasetSpec(str(folder)), settings)
+    monkeypatch.setattr(ImageOps, "exif_transpose", transpose)
+    monkeypatch.setattr(batches, "MAX_BYTES", 8 * 900)
+    monkeypatch.setattr(engine.Forward, "presented", little_memory)
+    with pytest.raises(DatasetError, match=r"image 'train/cat/4\.png' alone, of 20 x 16 pixels"):
+        precompute(features, DatasetSpec(str(folder)), settings)
+    assert "going on with" not in caplog.text
+
+
+def test_the_next_shard_is_read_and_made_while_one_is_written(features, dataset, settings, monkeypatch):
+    read, write, run_model = datasets.rows, PartialCache.write, engine.Forward.features
+    reached = {step: Event() for step in ("second read", "second made")}
+    calls = []
+
+    def rows(source, split, start, stop):
+        if start == 16:
+            reached["second read"].set()
+        return read(source, split, start, stop)
+
+    def features_of(self, images, view):
+        calls.append(len(images))
+        if len(calls) == 2:
+            assert reached["second read"].wait(20)
+        if len(calls) == 3:
+            reached["second made"].set()
+        return run_model(self, images, view)
+
+    def written(self, shard, *rest):
+        assert reached["second made"].wait(20)
+        write(self, shard, *rest)
+
+    monkeypatch.setattr(datasets, "rows", rows)
+    monkeypatch.setattr(engine.Forward, "features", features_of)
+    monkeypatch.setattr(PartialCache, "write", written)
+    precompute(features, dataset, settings)
+
+
+def test_an_error_of_the_writing_thread_ends_the_command(features, dataset, settings, monkeypatch):
+    write = PartialCache.write
+
+    def full(self, shard, *rest):
+        if shard == ("test", 32, 40):  # the last one
+            raise CacheError("the disk has no room")
+        write(self, shard, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PartialCache, "write", full)
+        with pytest.raises(CacheError, match="the disk has no room"):
+            precompute(features, dataset, settings)
+    assert len(list(settings.cache_dir.glob("*.partial/*.shard"))) == 7
+    assert open_cache(precompute(features, dataset, settings)).provenance["images_computed"] == 110
+
+
+def test_batches_are_of_a_size_that_the_devices_share_evenly(features, dataset, settings, monkeypatch):
+    monkeypatch.setattr(engine.machine, "_num_devices", lambda: 3)
+    run_model, sizes = engine.Forward.features, []
+
+    def little_memory(self, images, view):
+        sizes.append(self._batch_size)
+        if self._batch_size > 3:
+            raise MemoryError
+        return run_model(self, images, view)
+
+    monkeypatch.setattr(engine.Forward, "features", little_memory)
+    provenance = open_cache(precompute(features, dataset, replace(settings, batch_size=11))).provenance
+    assert list(dict.fromkeys(sizes)) == [12, 6, 3]
+    assert provenance["batch_size"] == 3
+
+    def no_memory(self, images, view):
+        raise MemoryError("for one image of each device")
+
+    monkeypatch.setattr(engine.Forward, "features", no_memory)
+    with pytest.raises(MemoryError, match="for one image of each device"):
+        precompute(features, dataset, replace(settings, cache_dir=settings.cache_dir / "other"))
+
+
+def test_another_processor_does_not_go_on(features, dataset, settings, monkeypatch):
+    monkeypatch.setattr(engine.machine, "instruction_sets", lambda: ["avx", "avx512f"])
+    with monkeypatch.context() as patch:
+        patch.setattr("tfl.cache.PartialCache.finish", lambda self, *described: pytest.fail("killed here"))
+        with pytest.raises(pytest.fail.Exception):
+            precompute(features, dataset, settings)
+    monkeypatch.setattr(engine.machine, "instruction_sets", lambda: ["avx"])
+    with pytest.raises(CacheError, match="device: CPU .* avx avx512f in the folder, CPU .* avx now"):
+        precompute(features, dataset, settings)
 
 
 def test_provenance_says_what_made_it(features, dataset, settings):
@@ -545,8 +697,6 @@ def test_an_id_longer_than_the_format_allows(features, dataset, settings, monkey
 
 
 def test_a_disk_that_damages_every_shard_ends_the_command(features, dataset, settings, monkeypatch):
-    from tfl.cache import PartialCache
-
     write = PartialCache.write
 
     def damage(self, shard, *rest):
@@ -559,8 +709,6 @@ def test_a_disk_that_damages_every_shard_ends_the_command(features, dataset, set
 
 
 def test_many_damaged_shards_are_made_again_in_one_run(features, dataset, settings, monkeypatch, caplog):
-    from tfl.cache import PartialCache
-
     write, damaged = PartialCache.write, set()
 
     def damage_once(self, shard, *rest):

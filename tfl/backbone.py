@@ -264,16 +264,21 @@ def _frozen(model: keras.Model) -> keras.Model:
     return model
 
 
+def window(view: View, image_size: int) -> tuple[int, int, int]:
+    """What an image is resized to for a view, and where in that the view lies: from the top, from the left."""
+    spare = round(image_size * CROP_SCALE) - image_size if view in CROPS else 0
+    top, left = (int(share * spare) for share in CROPS.get(view, (0, 0)))
+    return image_size + spare, top, left
+
+
 def _presentation(spec: FeatureSpec, view: View) -> keras.Model:
     """Casting and resizing, and what a view adds; every shape behind the images' own is static."""
     images = keras.Input((None, None, 3), dtype="uint8", name="images")
     size = spec.image_size
+    side, top, left = window(view, size)
+    pixels = _resized(images, side, spec)
     if view in CROPS:
-        spare = round(size * CROP_SCALE) - size
-        top, left = (int(share * spare) for share in CROPS[view])
-        pixels = _resized(images, size + spare, spec)[:, top : top + size, left : left + size]
-    else:
-        pixels = _resized(images, size, spec)  # (n, size, size, 3)
+        pixels = pixels[:, top : top + size, left : left + size]  # (n, size, size, 3)
     if view == "hflip":
         pixels = ops.flip(pixels, axis=2)
     return keras.Model(images, pixels, name="resize" if view == "original" else f"resize_{view}")

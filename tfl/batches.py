@@ -11,14 +11,16 @@ NUM_IMAGES = 32
 MAX_BYTES = 256 << 20  # of decoded images that are held at once
 
 
-def chunked(rows: Iterable[Row], num_bytes_of: Callable[[Row], int]) -> Iterator[list[Row]]:
-    """Rows, `NUM_IMAGES` at a time, or fewer if their images are large."""
+def chunked(
+    rows: Iterable[Row], num_bytes_of: Callable[[Row], int], num_images: int = NUM_IMAGES
+) -> Iterator[list[Row]]:
+    """Rows, `num_images` at a time, or fewer if their images are large."""
     chunk: list[Row] = []
     num_bytes = 0
     for row in rows:
         chunk.append(row)
         num_bytes += num_bytes_of(row)
-        if len(chunk) == NUM_IMAGES or num_bytes > MAX_BYTES:
+        if len(chunk) == num_images or num_bytes > MAX_BYTES:
             yield chunk
             chunk, num_bytes = [], 0
     if chunk:

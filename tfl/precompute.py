@@ -1,21 +1,23 @@
 """The one loop over the images: every view of each is computed once, and never again.
 
 Rows are made in shards. A shard is read, run through the backbone in batches of one size, checked, and left on
-the disk; a killed run loses at most the shard it was in, and the same command goes on from there.
+the disk, while the next one is already at work; a killed run loses at most these two, and the same command goes on.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
-from tfl import __version__, datasets, engine
+from tfl import __version__, batches, datasets, engine
 from tfl.backbone import Backbone, build, require_architecture
 from tfl.cache import (
     MAX_ID_BYTES,
@@ -35,6 +37,8 @@ from tfl.errors import CacheError, DatasetError
 from tfl.spec import VIEWS, CacheSpec, DatasetSpec, FeatureSpec, Settings, View, differences, require_views
 
 logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
 
 MAX_NAMED = 10  # bad images in one message
 
@@ -97,7 +101,8 @@ def precompute(
     spec = CacheSpec(backbone.spec, resolved, tuple(view for view in VIEWS if view in views))
     path = settings.cache_dir / spec.file_name
     runner = engine.chosen(settings.engine, features.compute_dtype)
-    batch_size = settings.batch_size or PartialCache.begun(path).get("batch_size") or engine.default_batch_size()
+    requested = engine.shared_evenly(settings.batch_size)
+    batch_size = PartialCache.batch_size_of(path, requested) or engine.default_batch_size(settings.shard_rows)
     making = {**engine.describe(runner, batch_size), "shard_rows": settings.shard_rows}
     num_rows = {role: datasets.count_rows(source, split) for role, split in resolved.roles.items()}
     partial = PartialCache(path, spec, num_rows, making)
@@ -150,14 +155,16 @@ def _refuse(bad: list[BadImage]) -> None:
         raise DatasetError("\n  ".join(lines) + "\nrepair or remove them, or leave them out: --on-bad-image skip")
 
 
-def _read_ahead(images: Iterable[Example | BadImage], count: int) -> Iterator[Example | BadImage]:
-    """The same images; a thread reads and decodes the next `count` while the caller computes."""
-    remaining = iter(images)
-    with ThreadPoolExecutor(1) as thread:
-        reading = thread.submit(lambda: list(islice(remaining, count)))
-        while read := reading.result():
-            reading = thread.submit(lambda: list(islice(remaining, count)))
-            yield from read
+def _ahead(reader: Executor, items: Iterator[Item]) -> Iterator[Item]:
+    """The same items; the reader's thread gets the next one while the caller is at work on this one."""
+    reading = reader.submit(next, items, None)
+    while (item := reading.result()) is not None:
+        reading = reader.submit(next, items, None)
+        yield item
+
+
+def _num_bytes(image: Example | BadImage) -> int:
+    return image.image.nbytes if isinstance(image, Example) else 0
 
 
 @dataclass
@@ -204,41 +211,59 @@ class _Job:
             _refuse(skipped)
 
     def _make_missing(self) -> None:
-        missing = self.partial.missing()
-        self.progress.finished = self.progress.total - sum(shard.num_rows for shard in missing) * len(self.spec.views)
-        seen = UniqueIds()
-        for shard in missing:
-            started, computed = time.monotonic(), self.progress.computed
-            rows, skipped = self._make_in_memory(shard)
-            if (repeated := seen.add(rows.ids)) is not None:  # the merge sees the shards of earlier processes as well
-                raise DatasetError(f"the id {repeated!r} stands in two rows; ids are unique over all roles")
-            cost = Cost(time.monotonic() - started, self.progress.computed - computed)
-            self.partial.write(shard, rows, cost, skipped)
-        self.on_progress(self.progress)
-
-    def _make_in_memory(self, shard: Shard) -> tuple[Rows, list[BadImage]]:
-        """The shard, in batches of half the size each time that memory does not suffice."""
-        finished, split = self.progress.finished, self.spec.dataset.roles[shard.role]
-        while True:
+        """All shards that are not finished, in batches of half the size each time that memory does not suffice."""
+        while missing := self.partial.missing():
+            num_missing = sum(shard.num_rows for shard in missing)
+            self.progress.finished = self.progress.total - num_missing * len(self.spec.views)
             try:
-                return self._make(datasets.rows(self.source, split, shard.start, shard.stop))
+                self._make(missing)
+                break
             except Exception as error:
                 size = self.partial.making["batch_size"]
-                if not engine.is_out_of_memory(error) or size == 1:
+                smaller = engine.shared_evenly(math.ceil(size / 2))
+                if not engine.is_out_of_memory(error) or smaller == size:
                     raise
                 reason = " ".join(str(error).split())[:200]
-            logger.warning("out of memory with batches of %d, going on with %d: %s", size, size // 2, reason)
-            self.partial.halve_batches()
-            self.progress.finished = finished
+            logger.warning("out of memory with batches of %d, going on with %d: %s", size, smaller, reason)
+            self.partial.reduce_batches(smaller)
             self.__dict__.pop("forward", None)
+        self.progress.finished = self.progress.total
+        self.on_progress(self.progress)
 
-    def _make(self, images: Iterable[Example | BadImage]) -> tuple[Rows, list[BadImage]]:
-        """Features, labels and ids of a shard's images; only what no donor holds is computed."""
+    def _make(self, shards: list[Shard]) -> None:
+        """While this thread computes, one reads the next images, and one writes the shard before."""
+        seen, started = UniqueIds(), time.monotonic()
+        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+            images = chain.from_iterable(_ahead(reader, self._chunks(shards)))
+            writing = writer.submit(lambda: None)
+            for shard in shards:
+                computed = self.progress.computed
+                rows, skipped, copied = self._rows(islice(images, shard.num_rows))
+                if (repeated := seen.add(rows.ids)) is not None:  # the merge sees the shards of earlier processes too
+                    raise DatasetError(f"the id {repeated!r} stands in two rows; ids are unique over all roles")
+                writing.result()
+                cost = Cost(time.monotonic() - started, self.progress.computed - computed, copied)
+                writing = writer.submit(self.partial.write, shard, rows, cost, skipped)
+                started = time.monotonic()
+            writing.result()
+
+    def _chunks(self, shards: list[Shard]) -> Iterator[list[Example | BadImage]]:
+        """The shards' images, as many at a time as a batch has, or fewer if they are large."""
+        for shard in shards:
+            images = datasets.rows(self.source, self.spec.dataset.roles[shard.role], shard.start, shard.stop)
+            try:
+                yield from batches.chunked(images, _num_bytes, self.partial.making["batch_size"])
+            except MemoryError as error:  # smaller batches would not help
+                raise DatasetError(f"too little memory to read {self.source.name}: {error}") from error
+
+    def _rows(self, images: Iterable[Example | BadImage]) -> tuple[Rows, list[BadImage], list[dict[str, Any]]]:
+        """A shard's features, labels and ids; the images that are left out; whence what is copied, not computed."""
         labels: dict[bytes, int] = {}
         waiting: dict[View, list[Example]] = {view: [] for view in self.spec.views}
         features: dict[View, dict[bytes, np.ndarray]] = {view: {} for view in self.spec.views}
         skipped: list[BadImage] = []
-        for image in _read_ahead(images, self.partial.making["batch_size"]):
+        copied: list[dict[str, Any]] = []
+        for image in images:
             if isinstance(image, BadImage):
                 skipped.append(self._skip(image))
                 continue
@@ -248,17 +273,34 @@ class _Job:
                 if self.donors.holds(id_, view):
                     self.progress.finished += 1
                 else:
-                    batch.append(image)
+                    batch.append(self._small(image, view))
                 if len(batch) == self.partial.making["batch_size"]:
                     features[view] |= self._compute(batch, view)
                     batch.clear()
         for view, batch in waiting.items():
             if batch:
                 features[view] |= self._compute(batch, view)
-            features[view] |= self.donors.read([id_ for id_ in labels if id_ not in features[view]], view)
+            held, origins = self.donors.read([id_ for id_ in labels if id_ not in features[view]], view)
+            features[view] |= held
+            copied += origins
         original, *further = (self._matrix(list(labels), features[view]) for view in self.spec.views)
         numbers, ids = np.asarray(list(labels.values()), np.int64), np.asarray(list(labels), "S")
-        return Rows(original, numbers, ids, dict(zip(self.spec.views[1:], further, strict=True))), skipped
+        return Rows(original, numbers, ids, dict(zip(self.spec.views[1:], further, strict=True))), skipped, copied
+
+    def _small(self, example: Example, view: View) -> Example:
+        """The example, a large image as the network is shown it: many have to wait until they are a batch."""
+        if example.image.nbytes <= batches.MAX_BYTES // self.partial.making["batch_size"]:
+            return example
+        try:
+            return example._replace(image=self.forward.presented(example.image, view))
+        except Exception as error:
+            if not engine.is_out_of_memory(error):
+                raise
+            height, width, _ = example.image.shape
+            raise DatasetError(
+                f"memory does not suffice for image {example.id!r} alone, of {width} x {height} pixels; "
+                "make it smaller, or remove it"
+            ) from error
 
     def _matrix(self, ids: list[bytes], features: dict[bytes, np.ndarray]) -> np.ndarray:
         """A row of features for each id, `(n, d)`."""

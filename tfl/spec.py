@@ -196,9 +196,9 @@ class Settings:
     engine: Literal["auto", "keras", "openvino"] = "auto"
     """What runs the network: the Keras backend, or OpenVINO; `auto` takes OpenVINO on a CPU where it is installed."""
     batch_size: int = 0
-    """Images in one forward pass; 0 takes 32 on a CPU and 256 on a GPU, or what an unfinished cache was begun with."""
+    """Images in one forward pass; 0 takes 32 on a CPU, 256 on each GPU, or what an unfinished cache was begun with."""
     shard_rows: int = 1024
-    """Rows that a killed run loses at most."""
+    """Rows in one piece on their way to the file; a killed run loses two such pieces at most."""
     on_bad_image: Literal["error", "skip"] = "error"
     """An image that cannot be read ends the command, or is left out and listed in the cache's provenance."""
 

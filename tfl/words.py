@@ -109,7 +109,7 @@ def _left_out(skipped: list[dict[str, str]]) -> Iterator[str]:
 def _joined(value: Any) -> str:
     if isinstance(value, dict):
         return "(" + " ".join(f"{key} {_joined(inner)}" for key, inner in value.items()) + ")"
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return " ".join(map(_joined, value)) if isinstance(value, list) else str(value)
 
 
 def of_prediction(prediction: dict[str, Any]) -> str:

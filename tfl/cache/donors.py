@@ -7,7 +7,7 @@ import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -63,8 +63,8 @@ class Donors:
                     return index, int(held.rows[place])
         return None
 
-    def read(self, ids: list[bytes], view: View) -> dict[bytes, np.ndarray]:
-        """The features `(d,)` of this view of each of these ids.
+    def read(self, ids: list[bytes], view: View) -> tuple[dict[bytes, np.ndarray], list[dict[str, Any]]]:
+        """The features `(d,)` of this view of each of these ids; and how many of them came from which caches.
 
         Raises:
           KeyError: no cache holds one of them.
@@ -76,13 +76,21 @@ class Donors:
             index, row = found
             wanted.setdefault(index, []).append((row, id_))
         features: dict[bytes, np.ndarray] = {}
+        copied = []
         for index, places in wanted.items():
             places.sort()
             held = self._held[index]
+            copied.append(_origin(held.cache) | {"images": len(places)})
             block = held.cache.read_rows(held.role, np.asarray([row for row, _ in places]), view)
             ours = block[:, held.columns]  # (n, d)
             features |= {id_: feature for (_, id_), feature in zip(places, ours, strict=True)}
-        return features
+        return features, copied
+
+
+def _origin(cache: Cache) -> dict[str, Any]:
+    """What a cache says of how its rows were made, for the provenance of those that are copied."""
+    made = {key: cache.provenance.get(key) for key in ("engine", "batch_size")}
+    return {"fingerprint": cache.spec.fingerprint, **made}
 
 
 def _columns_that_serve(

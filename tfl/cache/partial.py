@@ -32,6 +32,8 @@ from tfl.spec import CacheSpec, Role
 MANIFEST = "manifest.json"
 EARLIER = "earlier_batch_sizes"
 """In `making`, where memory did not suffice after a shard was finished: the sizes before `batch_size`."""
+REQUESTED = "requested_batch_size"
+"""In `making`, where memory did not suffice for it: the size that the folder was begun with."""
 ID_BYTES = 64  # an estimate, for the room on the disk
 SPARE_BYTES = 1 << 20
 
@@ -85,13 +87,18 @@ class PartialCache:
         return cls(folder.with_suffix(""), spec, num_rows, making)
 
     @classmethod
-    def begun(cls, path: Path) -> dict[str, Any]:
-        """What finished shards of this file were made with; empty if there are none."""
+    def batch_size_of(cls, path: Path, requested: int) -> int:
+        """What the finished shards of this file have come to, where it was begun with the requested size or none is.
+
+        Args:
+          requested: 0 if none is; also what is returned if there are no shards, or they were begun with another size.
+        """
         try:
             found = cls.found(Path(f"{path}.partial"))
         except CacheError:
-            return {}
-        return found.making if found._has_shards() else {}
+            return requested
+        goes_on = found._has_shards() and requested in (0, found.making.get(REQUESTED))
+        return int(found.making.get("batch_size", requested)) if goes_on else requested
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -140,7 +147,7 @@ class PartialCache:
                 "go on with those settings, or remove the folder to begin again",
             ]
             raise CacheError("\n".join(lines))
-        self.making |= {key: value for key, value in theirs.items() if key not in ours}  # EARLIER
+        self.making |= {key: value for key, value in theirs.items() if key not in ours}  # EARLIER, REQUESTED
 
     def _described(self) -> dict[str, Any]:
         spec = {"fingerprint": self.spec.fingerprint, "spec": json.loads(self.spec.to_json())}
@@ -149,11 +156,11 @@ class PartialCache:
     def _write_manifest(self) -> None:
         write_whole(self.folder / MANIFEST, json.dumps(self._described(), indent=2).encode())
 
-    def halve_batches(self) -> None:
-        """Go on with batches of half the size, and keep which were the sizes of the finished shards."""
-        earlier = self.making.get(EARLIER, [])
-        size = self.making["batch_size"]
-        self.making |= {EARLIER: [*earlier, size] if self._has_shards() else earlier, "batch_size": size // 2}
+    def reduce_batches(self, size: int) -> None:
+        """Go on with batches of a smaller size, and keep which was requested, and which were the finished shards'."""
+        before = self.making["batch_size"]
+        sizes = [*self.making.get(EARLIER, []), *([before] if self._has_shards() else [])]
+        self.making |= {REQUESTED: self.making.get(REQUESTED, before), EARLIER: sizes, "batch_size": size}
         self._write_manifest()
 
     def shards(self) -> list[Shard]:

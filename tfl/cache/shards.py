@@ -10,7 +10,7 @@ import io
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,10 +27,14 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Cost(NamedTuple):
-    """What a shard took: wall seconds, and images that went through the backbone, each once for every view of it."""
+    """What a shard took: wall seconds, and images that went through the backbone, each once for every view of it.
+
+    `copied` says of other caches `fingerprint`, `engine`, `batch_size`, and how many `images` came from there instead.
+    """
 
     seconds: float
     images_computed: int
+    copied: Sequence[dict[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -44,15 +48,19 @@ class Summary:
 
 
 def totals_of(summaries: list[Summary]) -> dict[str, Any]:
-    """Cost and images left out of some shards, over all the processes that took part, for JSON."""
+    """Cost of some shards, and images copied and left out, over all the processes that took part, for JSON."""
     seconds = sum(summary.cost.seconds for summary in summaries)
     computed = sum(summary.cost.images_computed for summary in summaries)
     rate = round(computed / seconds, 2) if seconds else 0.0
     skipped = [image._asdict() for summary in summaries for image in summary.skipped]
+    copied: dict[str, dict[str, Any]] = {}
+    for origin in (origin for summary in summaries for origin in summary.cost.copied):
+        copied.setdefault(origin["fingerprint"], {**origin, "images": 0})["images"] += origin["images"]
     return {
         "seconds": round(seconds, 3),
         "images_computed": computed,
         "images_per_second": rate,
+        **({"copied": list(copied.values())} if copied else {}),
         "skipped": skipped,
     }
 

@@ -61,8 +61,8 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
     with _opened(content, name) as image:
         try:
             return _upright_rgb(image)
-        except MemoryError:  # says nothing of the image
-            raise
+        except MemoryError as error:  # says nothing of the image
+            raise MemoryError(f"the image {name} takes more than there is; make it smaller, or remove it") from error
         # Of damaged files Pillow 13 raises what its authors foresaw (OSError, SyntaxError, ValueError,
         # DecompressionBombError) and what they did not: RuntimeError and ZeroDivisionError from AVIF, TypeError from
         # TIFF, struct.error and TypeError from rewriting EXIF. No list would be complete for the next Pillow.

@@ -7,7 +7,15 @@ from tfl.engine import openvino
 from tfl.engine.arithmetic import compile_function, exact_float32
 from tfl.engine.compiled import chosen, compile_model
 from tfl.engine.forward import Forward
-from tfl.engine.machine import default_batch_size, describe, device, is_out_of_memory, threads, versions
+from tfl.engine.machine import (
+    default_batch_size,
+    describe,
+    device,
+    is_out_of_memory,
+    shared_evenly,
+    threads,
+    versions,
+)
 from tfl.engine.memory import available_memory
 
 __all__ = [
@@ -22,6 +30,7 @@ __all__ = [
     "exact_float32",
     "is_out_of_memory",
     "openvino",
+    "shared_evenly",
     "threads",
     "versions",
 ]

@@ -42,11 +42,14 @@ def exact_float32() -> Iterator[None]:
     elif backend == "torch":
         import torch
 
-        before = torch.backends.cudnn.allow_tf32
-        torch.backends.cudnn.allow_tf32 = False
+        places = (torch.backends.cudnn, torch.backends.cuda.matmul)
+        were_allowed = [place.allow_tf32 for place in places]
+        for place in places:
+            place.allow_tf32 = False
         try:
             yield
         finally:
-            torch.backends.cudnn.allow_tf32 = before
+            for place, was_allowed in zip(places, were_allowed, strict=True):
+                place.allow_tf32 = was_allowed
     else:
         yield

@@ -1,6 +1,7 @@
 """A backbone that is run on batches of one size."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ from tfl.backbone import Backbone
 from tfl.engine.arithmetic import exact_float32
 from tfl.engine.compiled import Compiled, compile_model
 from tfl.engine.machine import OPENVINO
+from tfl.engine.resizing import has_few_shapes, present_singly
 from tfl.folding import fold_batch_norm
 from tfl.spec import View
 
@@ -25,30 +27,48 @@ class Forward:
         spec = backbone.spec
         self._backbone = backbone
         self._batch_size = batch_size
-        self._presented: dict[View, Compiled] = {}
+        self._presented: dict[tuple[View, bool], Compiled] = {}
         with exact_float32():
             shape = (batch_size, spec.image_size, spec.image_size, 3)
             self._network = compile_model(_folded(backbone.network, engine), shape, engine, spec.compute_dtype)
 
     def features(self, images: Sequence[np.ndarray], view: View = "original") -> np.ndarray:
-        """Float32 `(n, d)` features of `n <= batch_size` uint8 images `(h, w, 3)`, each presented as `view` says.
+        """Float32 `(n, d)` features of `n <= batch_size` images, each presented as `view` says.
 
         Images of one size are resized together, of differing sizes one by one, by the same function on the device.
         A short batch is padded with copies of its first image, so that every batch runs the same computation.
+
+        Args:
+          images: uint8 `(h, w, 3)`, or what `presented` made of such.
         """
-        padded = [*images, *[images[0]] * (self._batch_size - len(images))]
-        is_uniform = len({image.shape for image in images}) == 1
-        batches = [np.stack(padded)] if is_uniform else [image[None] for image in padded]
+        spare = self._batch_size - len(images)
         with exact_float32():
-            presented = [self._present(view)(batch) for batch in batches]
-            pixels = presented[0] if is_uniform else ops.concatenate(presented)  # (batch_size, size, size, 3)
+            if len(images) > 1 and len({(image.shape, image.dtype) for image in images}) == 1:
+                pixels = self._shown(np.stack([*images, *[images[0]] * spare]), view)
+            else:
+                shown = [self._shown(image[None], view) for image in images]
+                pixels = ops.concatenate(shown + shown[:1] * spare)  # (batch_size, size, size, 3)
             return np.asarray(ops.convert_to_numpy(self._network(pixels))[: len(images)])
 
-    def _present(self, view: View) -> Compiled:
+    def presented(self, image: np.ndarray, view: View = "original") -> np.ndarray:
+        """What the network is shown of an image, float32 `(size, size, 3)`: as large however large the image is."""
+        with exact_float32():
+            return np.asarray(ops.convert_to_numpy(self._shown(image[None], view))[0])
+
+    def _shown(self, batch: np.ndarray, view: View) -> Any:
+        """Pixels for the network, `(n, size, size, 3)`, of uint8 images or of what has been presented before."""
+        return batch if batch.dtype == np.float32 else self._present(view, len(batch) == 1)(batch)
+
+    def _present(self, view: View, is_single: bool) -> Compiled:
         """Compiled when the first batch needs it."""
-        if view not in self._presented:
-            self._presented[view] = compile_model(self._backbone.presented(view), (None, None, None, 3))
-        return self._presented[view]
+        is_own = is_single and has_few_shapes(self._backbone.spec)
+        if (view, is_own) not in self._presented:
+            self._presented[view, is_own] = (
+                present_singly(self._backbone.spec, view)
+                if is_own
+                else compile_model(self._backbone.presented(view), (None, None, None, 3))
+            )
+        return self._presented[view, is_own]
 
 
 def _folded(network: keras.Model, engine: str) -> keras.Model:

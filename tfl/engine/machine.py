@@ -1,18 +1,36 @@
 """What this machine computes with, and what the last bits of a number depend on."""
 
 import importlib.metadata
+import math
 import os
 import platform
+import re
+from pathlib import Path
 from typing import Any
 
 import keras
 
 OPENVINO = "openvino"
+# By these a library chooses its kernels when it is run, and their sums differ in the last bits; as Linux spells them.
+INSTRUCTION_SETS = (
+    *("avx", "avx2", "fma", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_tile", "amx_int8", "amx_bf16", "amx_fp16"),
+    *("asimd", "asimddp", "bf16", "i8mm", "sve", "sve2"),  # of ARM
+)
 
 
-def default_batch_size() -> int:
-    """Images in one forward pass where the user names no number: more than 32 gains nothing on a processor."""
-    return 256 * _num_devices() if has_accelerator() else 32
+def default_batch_size(shard_rows: int) -> int:
+    """Images in one forward pass where the user names no number: an even part of a shard, so that little is padded.
+
+    At most 256 on each accelerator; more than 32 gains nothing on a processor.
+    """
+    most = 256 * _num_devices() if has_accelerator() else 32
+    return shared_evenly(math.ceil(shard_rows / math.ceil(shard_rows / most)))
+
+
+def shared_evenly(batch_size: int) -> int:
+    """The least size from this one on that all devices share evenly: any other each of them would compute in full."""
+    return math.ceil(batch_size / _num_devices()) * _num_devices()
 
 
 def _num_devices() -> int:
@@ -42,10 +60,29 @@ def describe(engine: str, batch_size: int) -> dict[str, Any]:
     return {
         "engine": engine,
         "versions": versions() | extra,
-        "device": device(),
+        "device": _described_device(),
         "threads": threads(),
         "batch_size": batch_size,
     }
+
+
+def _described_device() -> str:
+    """How many devices share a batch, where they are several; which; and of a processor the instruction sets."""
+    count = _num_devices()
+    sets = [] if has_accelerator() else instruction_sets()
+    return " ".join([*([f"{count} x"] if count > 1 else []), device(), *sets])
+
+
+def instruction_sets(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
+    """Those of `INSTRUCTION_SETS` that the processor has, or where Linux does not say so, the processor's name."""
+    try:
+        found = re.search(r"^(?:flags|Features)\s*:(.*)$", cpuinfo.read_text(errors="replace"), re.MULTILINE)
+    except OSError:
+        found = None
+    if found is None:
+        return platform.processor().split()
+    able = set(found[1].split())
+    return [name for name in INSTRUCTION_SETS if name in able]
 
 
 def versions() -> dict[str, str]:
