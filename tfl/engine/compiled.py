@@ -56,7 +56,7 @@ def compile_model(
       compute_dtype: that of the model's layers, which OpenVINO has to be told.
     """
     if engine == OPENVINO:
-        return openvino.compile_model(_concrete(model, shape), compute_dtype, threads())
+        return openvino.compile_model(_constant(model, shape), compute_dtype, threads())
     return _KERAS_ENGINES[engine or keras.backend.backend()](model, shape)
 
 
@@ -67,6 +67,23 @@ def _concrete(model: keras.Model, shape: tuple[int | None, ...]) -> Any:
     @tf.function  # type: ignore[untyped-decorator]
     def forward(batch: Any) -> Any:
         return model(batch, training=False)
+
+    return forward.get_concrete_function(tf.TensorSpec(shape, model.inputs[0].dtype))
+
+
+def _constant(model: keras.Model, shape: tuple[int | None, ...]) -> Any:
+    """The same, its weights constants from the beginning: OpenVINO looks for every variable at every node."""
+    import tensorflow as tf
+
+    weights = [
+        [ops.convert_to_numpy(variable) for variable in of]
+        for of in (model.trainable_variables, model.non_trainable_variables)
+    ]
+
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+    def forward(batch: Any) -> Any:
+        constants = [[tf.constant(array) for array in arrays] for arrays in weights]
+        return model.stateless_call(*constants, batch, training=False)[0]
 
     return forward.get_concrete_function(tf.TensorSpec(shape, model.inputs[0].dtype))
 
