@@ -14,12 +14,12 @@ from conftest import write_npz
 from tfl import export, head, run, served
 from tfl.backbone import build
 from tfl.errors import ExportError, ExtraError, SpecError
-from tfl.export import limits
+from tfl.export import gate, limits
 from tfl.export.combined import Combined, folded
 from tfl.precompute import precompute
 from tfl.predict import predict
 from tfl.recipes import Knn, Reference
-from tfl.spec import Artefact, DatasetSpec, FeatureSpec, Settings
+from tfl.spec import QUANTIZABLE, Artefact, DatasetSpec, FeatureSpec, Settings
 
 RUNTIMES = {
     "onnx": ("tf2onnx", "onnxruntime"),
@@ -148,12 +148,17 @@ def tensors_of(folder, name):
     return [np.frombuffer(weights.read_bytes(), np.uint8)]
 
 
+@pytest.mark.parametrize("quantize", ["none", "float16"])
 @pytest.mark.parametrize("name", FORMATS)
-def test_twice_the_same_tensors(name, backbone, tmp_path):
+def test_twice_the_same_tensors(name, quantize, backbone, tmp_path, monkeypatch):
     """Names of layers may differ: Keras numbers them as it makes them."""
     need(name)
+    if name not in QUANTIZABLE[quantize]:
+        pytest.skip("not offered")
+    monkeypatch.setattr("tfl.export.onnx.LEAST_VALUES", 1)
+    artefact = Artefact(name, quantize)
     first, second = (
-        tensors_of(saved(folded(combined_of(backbone)), tmp_path / str(i), Artefact(name)), name) for i in (1, 2)
+        tensors_of(saved(folded(combined_of(backbone)), tmp_path / str(i), artefact), name) for i in (1, 2)
     )
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -176,10 +181,11 @@ def test_exported_through_the_gate(name, trained, tmp_path):
     need(name)
     out = tmp_path / "model"
     parity = export.export(trained.run, out, artefact=Artefact(name, assert_accuracy_at_least=0.5))
-    assert (parity.num_images, parity.same_class) == (43, 1.0)
+    assert (parity.num_images, parity.same_class) == (46, 1.0)
     assert parity.error < 1e-3
     description = json.loads((out / "tfl.json").read_text())
     assert description["class_names"] == list(NAMES)
+    assert set(description["versions"]) >= set(export.PACKAGES.get(name, ("keras",)))
     assert description["measured"]["num_images"] == 40
     assert description["measured"]["accuracy"] == run.evaluate(trained.run)["accuracy"]
     assert f"{description['measured']['accuracy']:.2%} of 40" in (out / "README.md").read_text()
@@ -214,6 +220,51 @@ def test_what_a_format_cannot_do_is_refused():
         Artefact("onnx", "int8")
     with pytest.raises(SpecError, match="assert_accuracy_at_least is in 0..1, got 90"):
         Artefact(assert_accuracy_at_least=90)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("saved-model", {"resize_mode": "pad", "interpolation": "lanczos3", "compute_dtype": "bfloat16"}),
+        ("keras", {"resize_mode": "pad", "interpolation": "bicubic", "antialias": True}),
+        ("onnx", {"resize_mode": "crop", "interpolation": "bicubic"}),
+        ("onnx", {"resize_mode": "pad", "interpolation": "nearest", "compute_dtype": "float16"}),
+        ("litert", {"resize_mode": "crop", "interpolation": "nearest"}),
+        ("litert", {"resize_mode": "pad"}),
+        ("openvino", {"resize_mode": "crop", "interpolation": "nearest", "compute_dtype": "float16"}),
+    ],
+)
+def test_what_a_format_is_said_to_carry_it_carries(name, change, trained, tmp_path):
+    need(name)
+    opened = run.open_run(trained.run)
+    cache = opened.open_cache()
+    spec = replace(FEATURES, **change)
+    limits.require_possible(
+        opened, SimpleNamespace(spec=replace(cache.spec, features=spec), num_rows=cache.num_rows), Artefact(name)
+    )
+    combined = combined_of(build(spec))
+    answer = served.open_model(saved(folded(combined), tmp_path / "model", Artefact(name)))
+    for shape in [(1, 1, 1), (2, 64, 48), (3, 12, 12), (5, 10, 9), (1, 7, 30)]:
+        expected = combined.logits_of(images_of(*shape))
+        difference = np.abs(answer(images_of(*shape))["logits"] - expected).max() / np.abs(expected).max()
+        assert difference < gate.TOLERANCES[spec.compute_dtype], shape
+
+
+def test_what_a_converter_says_is_said(backbone, tmp_path, monkeypatch):
+    from tfl.export import onnx
+
+    def fail_with(error):
+        def save(*arguments):
+            raise error
+
+        monkeypatch.setattr(onnx, "save", save)
+        saved(combined_of(backbone), tmp_path / type(error).__name__, Artefact("onnx"))
+
+    with pytest.raises(ExportError, match="^onnx could not carry this model: no such operation"):
+        fail_with(RuntimeError("no such operation"))
+    for error in (MemoryError(), OSError(28, "disk full"), ExtraError("missing")):
+        with pytest.raises(type(error)):
+            fail_with(error)
 
 
 def test_a_head_of_tfls_own_is_refused_where_it_cannot_be_carried(trained, tmp_path):
