@@ -11,7 +11,7 @@ import pytest
 import tiny
 from conftest import write_npz
 
-from tfl import export, head, run, served
+from tfl import datasets, export, head, run, served
 from tfl.backbone import build
 from tfl.errors import ExportError, ExtraError, SpecError
 from tfl.export import gate, limits
@@ -19,7 +19,7 @@ from tfl.export.combined import Combined, folded
 from tfl.precompute import precompute
 from tfl.predict import predict
 from tfl.recipes import Knn, Reference
-from tfl.spec import QUANTIZABLE, Artefact, DatasetSpec, FeatureSpec, Settings
+from tfl.spec import Artefact, DatasetSpec, FeatureSpec, Settings
 
 RUNTIMES = {
     "onnx": ("tf2onnx", "onnxruntime"),
@@ -148,13 +148,13 @@ def tensors_of(folder, name):
     return [np.frombuffer(weights.read_bytes(), np.uint8)]
 
 
-@pytest.mark.parametrize("quantize", ["none", "float16"])
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(
+    ("name", "quantize"),
+    [*((name, "none") for name in FORMATS), ("saved-model", "float16"), ("onnx", "float16")],  # that tfl rounds itself
+)
 def test_twice_the_same_tensors(name, quantize, backbone, tmp_path, monkeypatch):
     """Names of layers may differ: Keras numbers them as it makes them."""
     need(name)
-    if name not in QUANTIZABLE[quantize]:
-        pytest.skip("not offered")
     monkeypatch.setattr("tfl.export.onnx.LEAST_VALUES", 1)
     artefact = Artefact(name, quantize)
     first, second = (
@@ -177,10 +177,16 @@ def trained(_tiny, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["keras", "onnx", "litert", "openvino", "torch"])
-def test_exported_through_the_gate(name, trained, tmp_path):
+def test_exported_through_the_gate(name, trained, tmp_path, monkeypatch):
     need(name)
+    opened, seen = [], []
+    open_dataset = datasets.open_dataset
+    monkeypatch.setattr(datasets, "open_dataset", lambda spec: opened.append(spec) or open_dataset(spec))
     out = tmp_path / "model"
-    parity = export.export(trained.run, out, artefact=Artefact(name, assert_accuracy_at_least=0.5))
+    artefact = Artefact(name, assert_accuracy_at_least=0.5)
+    parity = export.export(trained.run, out, artefact=artefact, on_progress=seen.append)
+    assert len(opened) == 1
+    assert [(each.finished, each.total) for each in seen] == [(i, 40) for i in range(1, 41)]
     assert (parity.num_images, parity.same_class) == (46, 1.0)
     assert parity.error < 1e-3
     description = json.loads((out / "tfl.json").read_text())
@@ -277,6 +283,7 @@ def test_a_head_of_tfls_own_is_refused_where_it_cannot_be_carried(trained, tmp_p
     ("change", "name", "message"),
     [
         ({"resize_mode": "pad"}, "torch", "the format torch is for resize_mode stretch, got pad"),
+        ({"resize_mode": "pad"}, "openvino", "the format openvino is for resize_mode stretch and crop, got pad"),
         ({"antialias": True}, "onnx", "onnx knows nearest and bilinear and bicubic .*, got bilinear with it"),
         ({"interpolation": "lanczos3"}, "litert", "litert knows nearest and bilinear .*, got lanczos3; choose"),
         ({"compute_dtype": "bfloat16"}, "openvino", "computes in float32 or float16, and this backbone in bfloat16"),

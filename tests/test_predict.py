@@ -130,7 +130,7 @@ def test_results_and_progress_on_one_terminal(model, photos, monkeypatch):
     assert cli.main(["predict", str(model), str(photos)]) == 0
     printed = terminal.getvalue()
     assert "2 of 5 images" in printed
-    seen = [line.rsplit("\r\033[K", 1)[-1] for line in printed.splitlines()]
+    seen = [line.rsplit("\r\033[K", 1)[-1] for line in printed.split("\n")]
     assert [line.partition("\t")[0] for line in seen if line] == paths_of(
         predict.find_images([str(photos)], io.BytesIO())
     )

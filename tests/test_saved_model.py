@@ -74,7 +74,7 @@ FILES = {
 }
 REFUSED = {
     "palette bmp": encoded(PHOTO.convert("P"), "BMP"),
-    "bmp with other masks": bmp_with_masks(0xFF, 0xFF00, 0xFF0000),
+    "bmp with other masks": bmp_with_masks(0xFF000000, 0xFF0000, 0xFF00),
     "animated webp": encoded(PHOTO, "WEBP", save_all=True, append_images=[PHOTO.rotate(90)]),
     "tiff": encoded(PHOTO, "TIFF"),
     "truncated jpeg": FILES["jpeg"][:400],
