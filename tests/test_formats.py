@@ -11,10 +11,10 @@ import pytest
 import tiny
 from conftest import write_npz
 
-from tfl import export, head, run, served
+from tfl import datasets, export, head, run, served
 from tfl.backbone import build
 from tfl.errors import ExportError, ExtraError, SpecError
-from tfl.export import limits
+from tfl.export import gate, limits
 from tfl.export.combined import Combined, folded
 from tfl.precompute import precompute
 from tfl.predict import predict
@@ -148,12 +148,17 @@ def tensors_of(folder, name):
     return [np.frombuffer(weights.read_bytes(), np.uint8)]
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_twice_the_same_tensors(name, backbone, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "quantize"),
+    [*((name, "none") for name in FORMATS), ("saved-model", "float16"), ("onnx", "float16")],  # that tfl rounds itself
+)
+def test_twice_the_same_tensors(name, quantize, backbone, tmp_path, monkeypatch):
     """Names of layers may differ: Keras numbers them as it makes them."""
     need(name)
+    monkeypatch.setattr("tfl.export.onnx.LEAST_VALUES", 1)
+    artefact = Artefact(name, quantize)
     first, second = (
-        tensors_of(saved(folded(combined_of(backbone)), tmp_path / str(i), Artefact(name)), name) for i in (1, 2)
+        tensors_of(saved(folded(combined_of(backbone)), tmp_path / str(i), artefact), name) for i in (1, 2)
     )
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -172,14 +177,21 @@ def trained(_tiny, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["keras", "onnx", "litert", "openvino", "torch"])
-def test_exported_through_the_gate(name, trained, tmp_path):
+def test_exported_through_the_gate(name, trained, tmp_path, monkeypatch):
     need(name)
+    opened, seen = [], []
+    open_dataset = datasets.open_dataset
+    monkeypatch.setattr(datasets, "open_dataset", lambda spec: opened.append(spec) or open_dataset(spec))
     out = tmp_path / "model"
-    parity = export.export(trained.run, out, artefact=Artefact(name, assert_accuracy_at_least=0.5))
-    assert (parity.num_images, parity.same_class) == (43, 1.0)
+    artefact = Artefact(name, assert_accuracy_at_least=0.5)
+    parity = export.export(trained.run, out, artefact=artefact, on_progress=seen.append)
+    assert len(opened) == 1
+    assert [(each.finished, each.total) for each in seen] == [(i, 40) for i in range(1, 41)]
+    assert (parity.num_images, parity.same_class) == (46, 1.0)
     assert parity.error < 1e-3
     description = json.loads((out / "tfl.json").read_text())
     assert description["class_names"] == list(NAMES)
+    assert set(description["versions"]) >= set(export.PACKAGES.get(name, ("keras",)))
     assert description["measured"]["num_images"] == 40
     assert description["measured"]["accuracy"] == run.evaluate(trained.run)["accuracy"]
     assert f"{description['measured']['accuracy']:.2%} of 40" in (out / "README.md").read_text()
@@ -216,6 +228,51 @@ def test_what_a_format_cannot_do_is_refused():
         Artefact(assert_accuracy_at_least=90)
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("saved-model", {"resize_mode": "pad", "interpolation": "lanczos3", "compute_dtype": "bfloat16"}),
+        ("keras", {"resize_mode": "pad", "interpolation": "bicubic", "antialias": True}),
+        ("onnx", {"resize_mode": "crop", "interpolation": "bicubic"}),
+        ("onnx", {"resize_mode": "pad", "interpolation": "nearest", "compute_dtype": "float16"}),
+        ("litert", {"resize_mode": "crop", "interpolation": "nearest"}),
+        ("litert", {"resize_mode": "pad"}),
+        ("openvino", {"resize_mode": "crop", "interpolation": "nearest", "compute_dtype": "float16"}),
+    ],
+)
+def test_what_a_format_is_said_to_carry_it_carries(name, change, trained, tmp_path):
+    need(name)
+    opened = run.open_run(trained.run)
+    cache = opened.open_cache()
+    spec = replace(FEATURES, **change)
+    limits.require_possible(
+        opened, SimpleNamespace(spec=replace(cache.spec, features=spec), num_rows=cache.num_rows), Artefact(name)
+    )
+    combined = combined_of(build(spec))
+    answer = served.open_model(saved(folded(combined), tmp_path / "model", Artefact(name)))
+    for shape in [(1, 1, 1), (2, 64, 48), (3, 12, 12), (5, 10, 9), (1, 7, 30)]:
+        expected = combined.logits_of(images_of(*shape))
+        difference = np.abs(answer(images_of(*shape))["logits"] - expected).max() / np.abs(expected).max()
+        assert difference < gate.TOLERANCES[spec.compute_dtype], shape
+
+
+def test_what_a_converter_says_is_said(backbone, tmp_path, monkeypatch):
+    from tfl.export import onnx
+
+    def fail_with(error):
+        def save(*arguments):
+            raise error
+
+        monkeypatch.setattr(onnx, "save", save)
+        saved(combined_of(backbone), tmp_path / type(error).__name__, Artefact("onnx"))
+
+    with pytest.raises(ExportError, match="^onnx could not carry this model: no such operation"):
+        fail_with(RuntimeError("no such operation"))
+    for error in (MemoryError(), OSError(28, "disk full"), ExtraError("missing")):
+        with pytest.raises(type(error)):
+            fail_with(error)
+
+
 def test_a_head_of_tfls_own_is_refused_where_it_cannot_be_carried(trained, tmp_path):
     voting = run.train(trained.cache, Knn(neighbours=(5,)), runs_dir=tmp_path / "runs")
     with pytest.raises(ExportError, match=r"votes among neighbours in a layer of tfl's own, which the format keras"):
@@ -226,6 +283,7 @@ def test_a_head_of_tfls_own_is_refused_where_it_cannot_be_carried(trained, tmp_p
     ("change", "name", "message"),
     [
         ({"resize_mode": "pad"}, "torch", "the format torch is for resize_mode stretch, got pad"),
+        ({"resize_mode": "pad"}, "openvino", "the format openvino is for resize_mode stretch and crop, got pad"),
         ({"antialias": True}, "onnx", "onnx knows nearest and bilinear and bicubic .*, got bilinear with it"),
         ({"interpolation": "lanczos3"}, "litert", "litert knows nearest and bilinear .*, got lanczos3; choose"),
         ({"compute_dtype": "bfloat16"}, "openvino", "computes in float32 or float16, and this backbone in bfloat16"),

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from PIL import Image
 from test_formats import FEATURES, NAMES, _tiny, backbone, combined_of  # noqa: F401 -- fixtures
 
 from tfl import cli, predict
-from tfl.errors import DatasetError, ExportError
+from tfl.errors import DatasetError, ExportError, ExtraError
 
 COLOURS = {"red": (200, 60, 60), "green": (60, 200, 60), "blue": (60, 60, 200)}
 
@@ -81,8 +83,14 @@ def test_words_for_images(photos):
     assert found("-", stdin=f"{photos}/red.png\n{photos}/blue.png\n".encode()) == ["red.png", "blue.png"]
     content = (photos / "red.png").read_bytes()
     assert predict.find_images(["-"], io.BytesIO(content)) == [predict.Image(predict.Path("-"), content)]
-    with pytest.raises(DatasetError, match=r"no file is like .*\*.webp; expected files ending in .avif"):
+    with pytest.raises(DatasetError, match=r"no image is like .*\*.webp; expected files ending in .avif"):
         found(f"{photos}/*.webp")
+    everything = ["blue.png", "green.png", "more/blue.jpg", "more/red.jpg", "red.png"]
+    assert found(f"{photos}/*") == everything, "and not notes.txt"
+    assert found(f"{photos}/**") == everything, "each once"
+    for nothing in (b"", b"\n"):
+        with pytest.raises(DatasetError, match="standard input is empty; expected an encoded image, or paths"):
+            found("-", stdin=nothing)
     (photos / "empty").mkdir()
     with pytest.raises(DatasetError, match="the folder .*empty holds no image"):
         found(f"{photos}/empty")
@@ -101,6 +109,43 @@ def test_the_command_goes_on_after_a_bad_image(model, photos, capsys):
     printed = capsys.readouterr()
     assert printed.out.startswith(f"{photos}/red.png\t")
     assert "bad.png is not an image" in printed.err
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_a_name_that_is_not_utf8(flags, model, photos, monkeypatch):
+    (photos / "red.png").rename(photos / os.fsdecode(b"r\xe9d.png"))
+    pipe = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="strict")
+    monkeypatch.setattr(sys, "stdout", pipe)
+    assert cli.main(["predict", str(model), str(photos), *flags]) == 0
+    pipe.seek(0)
+    assert r"r\xe9d.png" in pipe.read().replace(r"\\", "\\")
+
+
+def test_results_and_progress_on_one_terminal(model, photos, monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("tfl.batches.NUM_IMAGES", 2)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert cli.main(["predict", str(model), str(photos)]) == 0
+    printed = terminal.getvalue()
+    assert "2 of 5 images" in printed
+    seen = [line.rsplit("\r\033[K", 1)[-1] for line in printed.split("\n")]
+    assert [line.partition("\t")[0] for line in seen if line] == paths_of(
+        predict.find_images([str(photos)], io.BytesIO())
+    )
+
+
+def test_a_runtime_that_no_extra_brings(model, tmp_path, monkeypatch):
+    (tmp_path / "saved_model.pb").touch()
+    (tmp_path / "assets.extra").mkdir()
+    (tmp_path / "assets.extra" / "tfl.json").write_text('{"class_names": []}')
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(ExtraError, match="^saved-model needs TensorFlow, which cannot be imported here: "):
+        predict.open_model(tmp_path)
+    monkeypatch.setitem(sys.modules, "keras", None)
+    with pytest.raises(ExtraError, match="^keras needs Keras and the backend of KERAS_BACKEND, which"):
+        predict.open_model(model)
 
 
 def test_the_function_raises(model, photos):

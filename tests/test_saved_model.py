@@ -1,6 +1,7 @@
 """The SavedModel as a stranger to tfl uses it: through TensorFlow, and through its `saved_model_cli`."""
 
 import io
+import struct
 import subprocess
 import sys
 
@@ -41,6 +42,17 @@ def encoded(image, name, **settings):
     return file.getvalue()
 
 
+def bmp_with_masks(red, green, blue):
+    """32 bits a pixel, and where in them each colour is."""
+    pixels = np.asarray(PHOTO).astype("<u4")  # (h, w, 3)
+    shifts = [(mask & -mask).bit_length() - 1 for mask in (red, green, blue)]
+    values = sum(pixels[::-1, :, i] << shift for i, shift in enumerate(shifts))
+    masks = struct.pack("<3I", red, green, blue)
+    info = struct.pack("<IiiHHIIiiII", 40, *PHOTO.size, 1, 32, 3, values.nbytes, 0, 0, 0, 0)
+    start = 14 + len(info) + len(masks)
+    return struct.pack("<2sIHHI", b"BM", start + values.nbytes, 0, 0, start) + info + masks + values.tobytes()
+
+
 TRANSPARENT = PHOTO.convert("RGBA")
 TRANSPARENT.putalpha(77)
 FILES = {
@@ -58,9 +70,11 @@ FILES = {
     "animated gif": encoded(PHOTO.convert("P"), "GIF", save_all=True, append_images=[PHOTO.rotate(90).convert("P")]),
     "bmp": encoded(PHOTO, "BMP"),
     "transparent bmp": encoded(TRANSPARENT, "BMP"),
+    "bmp with masks": bmp_with_masks(0xFF0000, 0xFF00, 0xFF),
 }
 REFUSED = {
     "palette bmp": encoded(PHOTO.convert("P"), "BMP"),
+    "bmp with other masks": bmp_with_masks(0xFF000000, 0xFF0000, 0xFF00),
     "animated webp": encoded(PHOTO, "WEBP", save_all=True, append_images=[PHOTO.rotate(90)]),
     "tiff": encoded(PHOTO, "TIFF"),
     "truncated jpeg": FILES["jpeg"][:400],

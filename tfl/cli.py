@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
@@ -269,7 +269,8 @@ def export(
     _start_keras()
     from tfl.export import export
 
-    parity = export(run, out, dataset, weights, artefact)
+    with _progress_line() as on_progress:
+        parity = export(run, out, dataset, weights, artefact, on_progress)
     print(artefact.format, words.of_parity(parity))
     print(out)
 
@@ -294,12 +295,12 @@ def predict(
     with _progress_line() as on_progress:
         for prediction in predictions(opened, found, on_progress):
             num_bad += "error" in prediction
-            if as_json:
-                print(json.dumps(prediction), flush=True)
-            elif "error" in prediction:
+            if "error" in prediction and not as_json:
+                _clear_progress(sys.stderr)
                 print(f"tfl: {prediction['error']}", file=sys.stderr)
             else:
-                print(words.of_prediction(prediction), flush=True)
+                _clear_progress(sys.stdout)
+                print(json.dumps(prediction) if as_json else words.of_prediction(prediction), flush=True)
     if num_bad:
         raise DatasetError(f"{num_bad} of {len(found)} images are bad")
 
@@ -445,6 +446,7 @@ class _Table:
         self._print([f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()])
 
     def _print(self, cells: list[str]) -> None:
+        _clear_progress(sys.stdout)
         print("  ".join(f"{cell:>{width}}" for cell, width in zip(cells, self._widths, strict=True)), flush=True)
 
 
@@ -468,8 +470,13 @@ def _progress_line() -> Iterator[Callable[["Progress | predicting.Progress"], No
     try:
         yield show
     finally:
-        if is_terminal:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+        _clear_progress(sys.stderr)
+
+
+def _clear_progress(stream: TextIO) -> None:
+    """Take the line of progress away where what comes next, to `stream`, would be glued to it."""
+    if sys.stderr.isatty() and stream.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def _log_to_stderr() -> None:

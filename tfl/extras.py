@@ -5,6 +5,8 @@ from typing import Any
 
 from tfl.errors import ExtraError
 
+WITHOUT_EXTRA = {"saved-model": "TensorFlow", "keras": "Keras and the backend of KERAS_BACKEND"}
+
 
 def required(module: str, extra: str) -> Any:
     """An optional package's module, imported now.
@@ -19,5 +21,7 @@ def required(module: str, extra: str) -> Any:
 
 
 def missing(error: ImportError, extra: str) -> ExtraError:
-    """What to say where an extra's package could not be imported."""
+    """What to say where a package of an extra, or of a format that needs none, could not be imported."""
+    if extra in WITHOUT_EXTRA:
+        return ExtraError(f"{extra} needs {WITHOUT_EXTRA[extra]}, which cannot be imported here: {error}")
     return ExtraError(f"{extra} needs a package that cannot be imported ({error}): pip install '.[{extra}]'")

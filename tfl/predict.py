@@ -55,10 +55,11 @@ def find_images(words: Iterable[str], stdin: BinaryIO) -> list[Image]:
 
     Args:
       words: files; folders, of which every image below them is meant, in order of path; patterns such as `*.jpg` or
-        `photos/**/*.png`; or `-` for `stdin`: one encoded image, or the paths of images, one a line.
+        `photos/**/*.png`, of which the images are meant, and the folders; or `-` for `stdin`: one encoded image, or the
+        paths of images, one a line.
 
     Raises:
-      DatasetError: a folder or pattern has no image.
+      DatasetError: a folder, a pattern or `stdin` has no image.
     """
     return [image for word in words for image in _found(word, stdin)]
 
@@ -68,18 +69,24 @@ def _found(word: str, stdin: BinaryIO) -> list[Image]:
         content = stdin.read()
         if b"\0" in content:  # which every image format has, and no path
             return [Image(Path(STDIN), content)]
-        return [Image(Path(line)) for line in content.decode(errors="surrogateescape").splitlines() if line]
+        lines = content.decode(errors="surrogateescape").splitlines()
+        if not any(lines):
+            raise DatasetError("standard input is empty; expected an encoded image, or paths of images, one a line")
+        return [Image(Path(line)) for line in lines if line]
     path = Path(word)
     if path.is_dir():
-        return _required(_images_below(path), f"the folder {word} holds no image")
+        return _required(_images_at(path), f"the folder {word} holds no image")
     if not path.exists() and glob.has_magic(word):
-        names = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 -- of absolute patterns too
-        return _required([Path(name) for name in names], f"no file is like {word}")
+        names = glob.glob(word, recursive=True)  # noqa: PTH207 -- of absolute patterns too
+        paths = {path for name in names for path in _images_at(Path(name))}
+        return _required(sorted(paths), f"no image is like {word}")
     return [Image(path)]
 
 
-def _images_below(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in datasets.IMAGE_SUFFIXES)
+def _images_at(path: Path) -> list[Path]:
+    """A file that is an image by its name, or every such file below a folder."""
+    found = path.rglob("*") if path.is_dir() else [path]
+    return sorted(each for each in found if each.suffix.lower() in datasets.IMAGE_SUFFIXES)
 
 
 def _required(paths: list[Path], what: str) -> list[Image]:
@@ -92,7 +99,8 @@ def predict(folder: Path, images: Sequence[Path]) -> list[dict[str, Any]]:
     """Classes of image files, from an exported model alone.
 
     Returns:
-      For each image its `image` (path), `class_name`, `class_index` and `probabilities` by class name, in 0..1.
+      For each image its `image` (path; what is not UTF-8 in backslash escapes), `class_name`, `class_index` and
+      `probabilities` by class name, in 0..1.
 
     Raises:
       ExportError, ExtraError: see `open_model`.
@@ -123,7 +131,7 @@ def predictions(
             outputs = model.answer(np.stack([chunk[i].pixels for i in rows]))  # type: ignore[misc]
             answers |= {row: _named(outputs, place, model.class_names) for place, row in enumerate(rows)}
         for i, row in enumerate(chunk):
-            yield {"image": str(row.path), **answers.get(i, {"error": row.error})}
+            yield {"image": datasets.as_text(row.path), **answers.get(i, {"error": row.error})}
         finished += len(chunk)
         on_progress(Progress(len(images), finished, finished / max(time.monotonic() - started, 1e-9)))
 

@@ -2,16 +2,18 @@
 
     python -P served.py MODEL_FOLDER
 
-The program reads arrays from its standard input (`read_array`), uint8 images `(n, h, w, 3)`, and answers each with the
-logits `(n, c)`. The gate of `export` starts it in a fresh process, where nothing of tfl can help.
+The program reads arrays from its standard input (`read_array`), uint8 images `(n, h, w, 3)` or, of a SavedModel,
+encoded images `(n,)`, and answers each with the logits `(n, c)`. The gate of `export` starts it in a fresh process,
+where nothing of tfl can help.
 """
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
@@ -51,11 +53,16 @@ def _saved_model(path: Path) -> Answer:
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(path.parent))
-    serve = loaded.signatures["serving_default"]
+    signatures = loaded.signatures
 
     def answer(images: np.ndarray) -> dict[str, np.ndarray]:
         assert loaded is not None  # the variables go when it goes
-        return {name: value.numpy() for name, value in serve(images=tf.constant(images)).items()}
+        given = tf.constant(images)
+        if images.dtype.kind == "S":
+            found = signatures["serve_bytes"](image_bytes=given)
+        else:
+            found = signatures["serving_default"](images=given)
+        return {name: value.numpy() for name, value in found.items()}
 
     return answer
 
@@ -126,13 +133,13 @@ def write_array(file: BinaryIO, array: np.ndarray) -> None:
 
 
 def read_array(file: BinaryIO) -> np.ndarray | None:
-    """What `write_array` wrote; None at the end."""
-    if not (line := file.readline()):
+    """What `write_array` wrote; None at the end, or where who wrote it died meanwhile."""
+    if not (line := file.readline()).endswith(b"\n"):
         return None
     dtype, shape = json.loads(line)
-    array = np.empty(shape, dtype)
-    content: Any = file.read(array.nbytes)
-    return np.frombuffer(content, dtype).reshape(shape)
+    num_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+    content = file.read(num_bytes)
+    return np.frombuffer(content, dtype).reshape(shape) if len(content) == num_bytes else None
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tfl.datasets.folder import FolderDataset
 from tfl.datasets.images import IMAGE_SUFFIXES, decode_image, read_image
 from tfl.datasets.npz import NpzDataset, require_new_npz, write_npz
-from tfl.datasets.source import BadImage, Dataset, Example
+from tfl.datasets.source import BadImage, Dataset, Example, as_text
 from tfl.datasets.splits import count_rows, known_bad, resolve, rows, select, split_names, usable
 from tfl.datasets.tfds import TfdsDataset
 from tfl.spec import DatasetSpec
@@ -21,6 +21,7 @@ __all__ = [
     "Dataset",
     "Example",
     "TfdsDataset",
+    "as_text",
     "count_rows",
     "decode_image",
     "known_bad",

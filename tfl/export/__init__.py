@@ -1,27 +1,38 @@
 """The combined model, raw images to probabilities, in a format to be shipped, proven before it is left behind."""
 
+import contextlib
 import json
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfl import __version__, engine, served
+from tfl import __version__, datasets, engine, served
 from tfl.cache import Cache
-from tfl.errors import ExportError
+from tfl.errors import ExportError, TflError
 from tfl.export import card, gate, limits
 from tfl.export.combined import Combined, combine, folded, found_dataset
 from tfl.export.gate import Parity
-from tfl.predict import description_path, predict
+from tfl.metrics import Metrics
+from tfl.predict import Progress, description_path, predict
 from tfl.run import Run, open_run
 from tfl.spec import Artefact, Role
 
 __all__ = ["Parity", "export", "predict"]
 
 NUM_CALIBRATION_IMAGES = 128  # of int8
+PACKAGES: dict[str, tuple[str, ...]] = {
+    "onnx": ("tf2onnx", "onnx", "onnxruntime"),
+    "litert": ("ai-edge-litert",),
+    "openvino": ("openvino",),
+    "torch": ("torch",),
+}
+"""What a format is converted and run with, beside what every format is made with."""
 
 
 def export(
@@ -30,6 +41,7 @@ def export(
     dataset: str = "",
     weights: str = "",
     artefact: Artefact = Artefact(),  # noqa: B008 -- frozen
+    on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Parity:
     """Leave a model in the folder `out`, after a fresh process has loaded it and answered as the cache did.
 
@@ -40,11 +52,13 @@ def export(
     Args:
       dataset: where the cache's dataset is now, if not where `precompute` found it; checked all the same.
       weights: likewise the backbone's weights.
+      on_progress: called after each image, where accuracy is measured.
 
     Raises:
-      ExportError: `out` exists, the format needs TensorFlow or a package that is not there, the weights or the dataset
-        are not those of the cache, the served logits differ from the cached ones, or accuracy is below what was asked
-        for; nothing is left behind.
+      ExportError: `out` exists, the format needs TensorFlow or cannot carry the model, the weights or the dataset are
+        not those of the cache, the served logits differ from the cached ones, or accuracy is below what was asked for;
+        nothing is left behind.
+      ExtraError: a package that the format needs is not there.
       RunError, CacheError: see `open_run` and `open_cache`.
     """
     if out.exists():
@@ -52,29 +66,59 @@ def export(
     run = open_run(run_folder)
     cache = run.open_cache()
     limits.require_possible(run, cache, artefact)
-    place = dataset or found_dataset(cache)
+    source = gate.opened(cache, dataset or found_dataset(cache))
     combined = combine(run, cache, weights)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
-        folder = Path(scratch) / out.name
+    with _scratch_beside(out) as scratch:
+        folder = scratch / out.name
         folder.mkdir()
         _save(
             folded(combined) if artefact.fold_batch_norm else combined,
             folder,
             artefact,
-            lambda: _calibration(cache, place),
+            lambda: _calibration(cache, source),
         )
         with gate.fresh_process(folder) as logits_of:
-            tolerance = gate.tolerance_of(cache, artefact.quantize)
-            parity = gate.measured_parity(run, cache, combined, place, logits_of, tolerance)
-            accuracy = _required_accuracy(run, cache, place, logits_of, artefact.assert_accuracy_at_least)
+            parity = gate.measured_parity(run, cache, combined, source, logits_of, artefact)
+            accuracy = None
+            if least := artefact.assert_accuracy_at_least:
+                rows = _counted(gate.rows_of(cache, "test", source), cache.num_rows["test"], on_progress)
+                accuracy = _required_accuracy(gate.measured_accuracy(run, cache, rows, logits_of), least)
         _describe(folder, run, artefact, parity, accuracy)
         folder.rename(out)
     return parity
 
 
+@contextlib.contextmanager
+def _scratch_beside(out: Path) -> Iterator[Path]:
+    """A folder on the disk of `out`, gone afterwards; folders made to hold it go too if something fails."""
+    made = [folder for folder in out.parents if not folder.exists()]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+            yield Path(scratch)
+    except BaseException:
+        for folder in made:
+            with contextlib.suppress(OSError):  # another has put something there meanwhile
+                folder.rmdir()
+        raise
+
+
 def _save(combined: Combined, folder: Path, artefact: Artefact, calibration: Callable[[], list[np.ndarray]]) -> None:
-    """Write a format's own files; each format's module, and with it what it needs, is imported when it is asked for."""
+    """Write a format's own files.
+
+    Raises:
+      ExportError: its converter failed; the beginning of what it said.
+    """
+    try:
+        _convert(combined, folder, artefact, calibration)
+    except (TflError, MemoryError, OSError):
+        raise
+    except Exception as error:  # each converter raises its own
+        raise ExportError(f"{artefact.format} could not carry this model: {str(error)[:1000]}") from error
+
+
+def _convert(combined: Combined, folder: Path, artefact: Artefact, calibration: Callable[[], list[np.ndarray]]) -> None:
+    """Each format's module, and with it what it needs, is imported when it is asked for."""
     path = folder / served.FILES[artefact.format]
     is_float16 = artefact.quantize == "float16"
     if artefact.format == "saved-model":
@@ -101,20 +145,24 @@ def _save(combined: Combined, folder: Path, artefact: Artefact, calibration: Cal
         torch.save(combined, path)
 
 
-def _calibration(cache: Cache, dataset: str) -> list[np.ndarray]:
-    """Images of the first rows to train on, or of what rows there are."""
+def _calibration(cache: Cache, source: datasets.Dataset) -> list[np.ndarray]:
+    """Images to train on, or of what rows there are."""
     role: Role = "train" if "train" in cache.num_rows else gate.tested_role(cache)
-    rows = gate.images_of(cache, role, dataset)
-    return [row.image for row, _ in zip(rows, range(NUM_CALIBRATION_IMAGES), strict=False)]
+    return [row.image for row in gate.spread(cache, role, source, NUM_CALIBRATION_IMAGES)]
 
 
-def _required_accuracy(
-    run: Run, cache: Cache, dataset: str, logits_of: gate.LogitsOf, least: float
-) -> dict[str, Any] | None:
-    """What the exported model was measured to have right of the test images; None if nobody asked."""
-    if not least:
-        return None
-    metrics = gate.measured_accuracy(run, cache, gate.images_of(cache, "test", dataset), logits_of)
+def _counted(
+    rows: Iterable[datasets.Example], total: int, on_progress: Callable[[Progress], None]
+) -> Iterator[datasets.Example]:
+    """The rows; `on_progress` is told of each that has been taken."""
+    started = time.monotonic()
+    for finished, row in enumerate(rows, 1):
+        yield row
+        on_progress(Progress(total, finished, finished / max(time.monotonic() - started, 1e-9)))
+
+
+def _required_accuracy(metrics: Metrics, least: float) -> dict[str, Any]:
+    """What the exported model was measured to have right of the test images."""
     if metrics.accuracy < least:
         raise ExportError(
             f"the exported model has {metrics.accuracy:.2%} of {metrics.num_rows:,} test images right; "
@@ -133,13 +181,14 @@ def _describe(folder: Path, run: Run, artefact: Artefact, parity: Parity, accura
         "chosen": run.description.get("chosen"),
         "views": run.views,
         "temperature": run.description.get("temperature"),
+        "is_folded": run.description.get("is_folded", False),
         "decision_threshold": run.description.get("decision_threshold"),
         "metrics": run.metrics,
         "artefact": asdict(artefact),
         "parity": asdict(parity),
         "measured": accuracy,
         "tfl": __version__,
-        "versions": engine.versions(),
+        "versions": engine.versions() | {name: version(name) for name in PACKAGES.get(artefact.format, ())},
     }
     path = description_path(folder, artefact.format)
     path.parent.mkdir(exist_ok=True)

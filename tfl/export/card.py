@@ -1,5 +1,6 @@
 """The model card: what an exported model is, how good, and how to call it; from its `tfl.json`."""
 
+from collections.abc import Iterator
 from typing import Any
 
 MAX_CLASSES = 100
@@ -46,8 +47,8 @@ WebP, GIF or BMP, each of its own size), both with `probabilities`, `logits`, `c
 its position. `saved_model_cli show --all --dir MODEL` lists them.
 
 `serve_bytes` does not turn an image as its EXIF data says (`tfl predict` and training do), refuses a BMP with a palette
-and an animated WebP, shows black where a GIF is transparent, and may be one level off in grey PNG of 16 bits. All else
-is decoded to the same pixels as in training."""
+or unusual colour masks and an animated WebP, shows black where a GIF is transparent, and may be one level off in grey
+PNG of 16 bits. All else is decoded to the same pixels as in training."""
 
 
 def text(description: dict[str, Any]) -> str:
@@ -57,8 +58,7 @@ def text(description: dict[str, Any]) -> str:
         f"# A classifier of {len(description['class_names'])} classes\n\nMade by tfl {description['tfl']}, transfer "
         "learning with cached features; all it was made from is in `tfl.json`.",
         "## What it is\n\n" + "\n".join(f"- {name}: {words}" for name, words in _facts(description).items()),
-        "## How good it is\n\n"
-        + (_quality(description, metrics) if metrics else "There were no test rows to measure on."),
+        "## How good it is\n\n" + "\n\n".join(_quality(description, metrics)),
         "## Limits\n\n" + "\n".join(f"- {words}" for words in _limits(description)),
         f"## How to call it\n\n`images` are uint8 RGB `(n, h, w, 3)` in 0..255, of any n, h and w; resizing and "
         f"preprocessing are inside.\n\n```python\n{CALLS[artefact['format']]}\n```\n\n"
@@ -94,29 +94,37 @@ def _width(quantize: str) -> str:
     return {"none": "float32", "float16": "stored as float16", "int8": "int8, and activations too"}[quantize]
 
 
-def _quality(description: dict[str, Any], metrics: dict[str, Any]) -> str:
-    low, high = metrics["accuracy_interval_95"]
-    lines = [
-        f"Test accuracy {metrics['accuracy']:.2%} of {metrics['num_rows']:,} images (95 % interval {low:.2%} to "
-        f"{high:.2%}), by the head on cached features."
-    ]
+def _quality(description: dict[str, Any], metrics: dict[str, Any] | None) -> Iterator[str]:
+    if metrics:
+        low, high = metrics["accuracy_interval_95"]
+        yield (
+            f"Test accuracy {metrics['accuracy']:.2%} of {metrics['num_rows']:,} images (95 % interval {low:.2%} to "
+            f"{high:.2%}), by the head on cached features."
+        )
+    else:
+        yield "There were no test rows to measure on."
     if measured := description["measured"]:
         low, high = measured["accuracy_interval_95"]
-        lines.append(
+        yield (
             f"By this exported model itself, from raw images: {measured['accuracy']:.2%} of {measured['num_images']:,} "
             f"(95 % interval {low:.2%} to {high:.2%})."
         )
     parity = description["parity"]
-    lines.append(
+    yield (
         f"Held against the cached features on {parity['num_images']} images in a fresh process: logits within "
         f"{parity['error']:.1e} of the largest ({parity['tolerance']:.0e} allowed), {parity['same_class']:.1%} of the "
         "classes the same."
     )
-    rows = [
-        f"| {name} | {'no rows' if share is None else f'{share:.2%}'} |"
-        for name, share in list(metrics["accuracy_per_class"].items())[:MAX_CLASSES]
-    ]
-    return "\n\n".join([*lines, "\n".join(["| class | test accuracy |", "|---|---|", *rows])])
+    if metrics:
+        yield "\n".join(_table(metrics["accuracy_per_class"]))
+
+
+def _table(accuracy_per_class: dict[str, float | None]) -> Iterator[str]:
+    yield from ("| class | test accuracy |", "|---|---|")
+    for name, share in list(accuracy_per_class.items())[:MAX_CLASSES]:
+        yield f"| {name} | {'no rows' if share is None else f'{share:.2%}'} |"
+    if (more := len(accuracy_per_class) - MAX_CLASSES) > 0:
+        yield f"| ... and {more} more | in `tfl.json` |"
 
 
 def _limits(description: dict[str, Any]) -> list[str]:
@@ -126,8 +134,14 @@ def _limits(description: dict[str, Any]) -> list[str]:
         f"Its accuracy is that on {dataset}; on other images it has not been measured.",
         "Only the head was trained on these classes, and the backbone carries what its pretraining data carried.",
     ]
-    if description["temperature"] is None:
-        limits.append("Its probabilities are not calibrated: no validation rows were there to do it with.")
+    if not description["is_folded"]:
+        temperature = description["temperature"]
+        why = (
+            "no validation rows were there to do it with"
+            if temperature is None
+            else f"validation rows ask for its logits to be divided by {temperature:.3f} (`tfl train --calibrate`)"
+        )
+        limits.append(f"Its probabilities are not calibrated: {why}.")
     if description["artefact"]["format"] in ("litert", "keras", "torch"):
         limits.append("It takes one image or more: not an empty batch.")
     return limits

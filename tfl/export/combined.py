@@ -70,10 +70,13 @@ def folded(combined: Combined) -> Combined:
 def found_dataset(cache: Cache) -> str:
     """The dataset as it was typed; or by its name, where it was carried as a file that is not here."""
     typed: str = cache.provenance["typed"]["dataset"]
-    if Path(typed).exists():
-        return _require_own(cache, "dataset", typed)
     has_name = not cache.spec.dataset.version.startswith(DIGEST_PREFIX)
-    return cache.spec.dataset.dataset if has_name else typed
+    place = cache.spec.dataset.dataset if has_name and not _is_there(typed) else typed
+    return place if has_name and not _is_there(place) else _require_own(cache, "dataset", place)
+
+
+def _is_there(place: str) -> bool:
+    return Path(place).expanduser().exists()
 
 
 def found_weights(cache: Cache) -> str:

@@ -3,10 +3,15 @@
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 BLACK = tf.io.encode_png(tf.zeros((1, 1, 3), tf.uint8)).numpy()
-BITS_PER_PIXEL = 28  # where a BMP says so
+# Where a BMP has its bits per pixel (2 bytes) and compression (4), and what is decoded right: 24 and 32 bits as they
+# are, and 32 bits by masks of red, green and blue, if they are the usual ones.
+BMP_KIND, BMP_MASKS = 28, 54
+BMP_PLAIN = (b"\x18\0\0\0\0\0", b"\x20\0\0\0\0\0")
+BMP_MASKED, BMP_USUAL_MASKS = b"\x20\0\3\0\0\0", b"\0\0\xff\0\0\xff\0\0\xff\0\0\0"
 WEBP_FLAGS, WEBP_ANIMATION = 20, 2  # where an extended WebP has its flags, and which one means animation
 
 
@@ -41,6 +46,11 @@ def decode_all(image_bytes: Any, shown: keras.Model) -> Any:
         return tf.ensure_shape(pixels[: tf.maximum(count, 1)], [None, *pixels.shape[1:]])
 
 
+def as_png(image: np.ndarray) -> np.ndarray:
+    """An image, uint8 `(h, w, 3)`, as what `decode_all` takes: encoded, `(1,)`."""
+    return np.asarray([tf.io.encode_png(image).numpy()])  # PNG never ends in the zero that numpy would cut off
+
+
 def _decode(encoded: Any) -> Any:
     """uint8 `(h, w, 3)` of one encoded image."""
     start = tf.strings.substr(encoded, 0, 4)
@@ -68,8 +78,9 @@ def _decode_webp(encoded: Any) -> Any:
 
 
 def _decode_bmp(encoded: Any) -> Any:
-    """TensorFlow decodes a BMP with a palette as if it were grey."""
-    bits = tf.io.decode_raw(tf.strings.substr(encoded, BITS_PER_PIXEL, 2), tf.uint16)
-    check = tf.debugging.Assert(tf.reduce_all((bits == 24) | (bits == 32)), ["a BMP of 24 or 32 bits was expected"])
-    with tf.control_dependencies([check]):
+    """TensorFlow decodes a BMP with a palette as if it were grey, and whatever its masks as blue, green and red."""
+    kind = tf.strings.substr(encoded, BMP_KIND, 6)
+    has_usual_masks = tf.strings.substr(encoded, BMP_MASKS, 12) == BMP_USUAL_MASKS
+    is_right = tf.reduce_any(kind == BMP_PLAIN) | ((kind == BMP_MASKED) & has_usual_masks)
+    with tf.control_dependencies([tf.debugging.Assert(is_right, ["a BMP of 24 or 32 bits was expected"])]):
         return tf.io.decode_bmp(tf.identity(encoded), channels=0)[..., :3]

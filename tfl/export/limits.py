@@ -39,6 +39,11 @@ def require_possible(run: Run, cache: Cache, artefact: Artefact) -> None:
             "PyTorch cannot trace resizing that keeps the aspect ratio for images of any size: the format torch is for "
             f"resize_mode stretch, got {spec.resize_mode}"
         )
+    if name == "openvino" and spec.resize_mode == "pad":
+        raise ExportError(
+            "OpenVINO 2026.4 answers from uninitialised memory where the first image that it pads is smaller than "
+            "image_size: the format openvino is for resize_mode stretch and crop, got pad"
+        )
     if name in INTERPOLATIONS and (spec.antialias or spec.interpolation not in INTERPOLATIONS[name]):
         raise ExportError(
             f"the format {name} knows {' and '.join(INTERPOLATIONS[name])} resizing without antialiasing, got "
