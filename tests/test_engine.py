@@ -145,10 +145,14 @@ def test_exact_float32_of_torch_is_put_back(monkeypatch, was_allowed):
 
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     for place in (torch.backends.cudnn, torch.backends.cuda.matmul):
-        monkeypatch.setattr(place, "allow_tf32", was_allowed)
-        with engine.exact_float32():
-            assert not place.allow_tf32
-        assert place.allow_tf32 == was_allowed
+        before = place.allow_tf32
+        place.allow_tf32 = was_allowed
+        try:
+            with engine.exact_float32():
+                assert not place.allow_tf32
+            assert place.allow_tf32 == was_allowed
+        finally:
+            place.allow_tf32 = before
 
 
 def test_xla_agrees_with_keras(built, monkeypatch):

@@ -11,9 +11,7 @@ NUM_IMAGES = 32
 MAX_BYTES = 256 << 20  # of decoded images that are held at once
 
 
-def chunked(
-    rows: Iterable[Row], num_bytes_of: Callable[[Row], int], num_images: int = NUM_IMAGES
-) -> Iterator[list[Row]]:
+def chunked(rows: Iterable[Row], num_bytes_of: Callable[[Row], int], num_images: int) -> Iterator[list[Row]]:
     """Rows, `num_images` at a time, or fewer if their images are large."""
     chunk: list[Row] = []
     num_bytes = 0

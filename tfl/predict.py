@@ -123,7 +123,7 @@ def predictions(
     """
     started = time.monotonic()
     finished = 0
-    for chunk in batches.chunked(map(_loaded, images), lambda row: 0 if row.pixels is None else row.pixels.nbytes):
+    for chunk in batches.chunked(map(_loaded, images), _num_bytes, batches.NUM_IMAGES):
         answers: dict[int, dict[str, Any]] = {}
         good = [i for i, row in enumerate(chunk) if row.pixels is not None]
         for group in batches.alike([chunk[i].pixels for i in good]):  # type: ignore[misc]
@@ -162,6 +162,10 @@ def _loaded(image: Image) -> _Loaded:
         return _Loaded(image.path, datasets.decode_image(image.content, str(image.path)))
     except DatasetError as error:
         return _Loaded(image.path, None, str(error))
+
+
+def _num_bytes(image: _Loaded) -> int:
+    return 0 if image.pixels is None else image.pixels.nbytes
 
 
 def _named(outputs: dict[str, np.ndarray], row: int, class_names: list[str]) -> dict[str, Any]:

@@ -236,7 +236,7 @@ def measured_accuracy(run: Run, cache: Cache, rows: Iterable[datasets.Example], 
     asked = (row for row in rows if row.label in class_of)
 
     def blocks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for chunk in batches.chunked(asked, lambda row: row.image.nbytes):
+        for chunk in batches.chunked(asked, lambda row: row.image.nbytes, batches.NUM_IMAGES):
             for alike in batches.alike([row.image for row in chunk]):
                 images = np.stack([chunk[i].image for i in alike])
                 yield logits_of(images), np.asarray([class_of[chunk[i].label] for i in alike])
