@@ -56,3 +56,14 @@ def test_every_kind_of_convolution_is_folded():
     batch = np.random.default_rng(1).normal(size=(2, 9, 9, 4)).astype(np.float32)
     np.testing.assert_allclose(np.asarray(folded(batch)), np.asarray(network(batch)), rtol=1e-4, atol=1e-5)
     assert norms_of(folded) == ["after"]
+
+
+def test_a_sequence_inside_is_folded():
+    """As ConvNeXt's stem."""
+    images = keras.Input((9, 9, 3))
+    stem = keras.Sequential([keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization()], name="stem")
+    network = with_statistics(keras.Model(images, keras.layers.GlobalAveragePooling2D()(stem(images))))
+    folded = fold_batch_norm(network)
+    batch = np.random.default_rng(1).normal(size=(2, 9, 9, 3)).astype(np.float32)
+    np.testing.assert_allclose(np.asarray(folded(batch)), np.asarray(network(batch)), rtol=1e-5, atol=1e-6)
+    assert norms_of(folded) == []

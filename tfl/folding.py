@@ -19,6 +19,8 @@ def fold_batch_norm(network: keras.Model) -> keras.Model:
 
     Source: Jacob et al. 2018, arXiv:1712.05877, section 3.2.
     """
+    if isinstance(network, keras.Sequential):  # which does not tell its operations
+        network = keras.Model(network.inputs, network.outputs, name=network.name)
     norms = _foldable(network)
     folded_away = {norm.name for norm in norms.values()}
 
