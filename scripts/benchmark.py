@@ -249,7 +249,7 @@ def engines(dtype: str) -> list[str]:
     from tfl.errors import TflError
 
     found = []
-    for typed in ("keras", "openvino"):
+    for typed in ("keras", "openvino", "torch.compile"):
         with contextlib.suppress(TflError):
             found.append(engine.chosen(typed, dtype))
     return found

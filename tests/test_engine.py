@@ -12,7 +12,7 @@ import pytest
 from conftest import WITHOUT_TENSORFLOW
 
 from tfl import backbone, engine
-from tfl.engine import compiled, machine
+from tfl.engine import compiled, machine, pytorch
 from tfl.errors import TflError
 
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
@@ -100,6 +100,22 @@ def test_engine_is_chosen_by_what_is_there(monkeypatch):
         engine.chosen("openvino", "float32")
 
 
+def test_torch_compile_says_what_it_lacks(monkeypatch, tmp_path):
+    with pytest.raises(TflError, match="torch.compile: it is for KERAS_BACKEND=torch, and that is tensorflow; or take"):
+        engine.chosen("torch.compile", "float32")
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    monkeypatch.setattr(pytorch, "has_accelerator", lambda: False)
+    monkeypatch.setenv("CXX", str(tmp_path / "compiler"))
+    with pytest.raises(TflError, match="it needs a C.. compiler, and there is no .*compiler; or take --engine keras"):
+        engine.chosen("torch.compile", "float32")
+    (tmp_path / "compiler").touch(0o755)
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    with pytest.raises(TflError, match="it needs Python's headers, and there is no .*Python.h; or take --engine keras"):
+        engine.chosen("torch.compile", "float32")
+    (tmp_path / "Python.h").touch()
+    assert engine.chosen("torch.compile", "float32") == "torch.compile"
+
+
 @pytest.mark.skipif(not HAS_OPENVINO, reason="needs openvino")
 def test_openvino_does_not_report_its_import_to_its_maker():
     program = (
@@ -173,18 +189,25 @@ built = backbone.build(FeatureSpec(backbone="tiny", weights="random", image_size
 rng = np.random.default_rng(0)
 images = list(rng.integers(0, 255, (7, 10, 9, 3), dtype=np.uint8))
 mixed = [rng.integers(0, 255, (8 + i, 15 - i, 3), dtype=np.uint8) for i in range(5)]
-forward = engine.Forward(built, 8)
+forward = engine.Forward(built, 8, engine.chosen({name!r}, "float32"))
 np.save({out!r}, np.concatenate([forward.features(images), forward.features(mixed), forward.features(mixed, "crop2")]))
 print(built.spec.weights)
 """
 
 
-@pytest.mark.parametrize("backend", ["jax", pytest.param("torch", marks=pytest.mark.torch)])
-def test_other_backends_agree(built, backend, tmp_path):
+@pytest.mark.parametrize(
+    ("backend", "name"),
+    [
+        ("jax", "auto"),
+        pytest.param("torch", "auto", marks=pytest.mark.torch),
+        pytest.param("torch", "torch.compile", marks=pytest.mark.torch),
+    ],
+)
+def test_other_backends_agree(built, backend, name, tmp_path):
     """In a process without TensorFlow: the same weights, and features within 1e-4."""
     pytest.importorskip(backend)
     program = WITHOUT_TENSORFLOW + PRINT_FEATURES.format(
-        tests=str(Path(__file__).parent), out=str(tmp_path / "features.npy")
+        tests=str(Path(__file__).parent), name=name, out=str(tmp_path / "features.npy")
     )
     environment = {**os.environ, "KERAS_BACKEND": backend}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)

@@ -193,8 +193,9 @@ class Settings:
 
     cache_dir: Path = Path("cache")
     """Folder of the cache files."""
-    engine: Literal["auto", "keras", "openvino"] = "auto"
-    """What runs the network: the Keras backend, or OpenVINO; `auto` takes OpenVINO on a CPU where it is installed."""
+    engine: Literal["auto", "keras", "openvino", "torch.compile"] = "auto"
+    """What runs the network: the Keras backend, OpenVINO (which `auto` takes on a CPU where it is installed), or
+    `torch.compile` under the backend torch."""
     batch_size: int = 0
     """Images in one forward pass; 0 takes 32 on a CPU, 256 on each GPU, or what an unfinished cache was begun with."""
     shard_rows: int = 1024

@@ -7,30 +7,33 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfl.engine import openvino
-from tfl.engine.machine import OPENVINO, has_accelerator, threads
+from tfl.engine import openvino, pytorch
+from tfl.engine.machine import OPENVINO, TORCH_COMPILE, has_accelerator, threads
 from tfl.errors import TflError
 
+BACKENDS = ("tensorflow", "jax", "torch")
 Compiled = Callable[[Any], Any]
 
 
 def chosen(engine: str, compute_dtype: str) -> str:
-    """The engine that `auto`, `keras` or `openvino` means here: `openvino`, or the name of the Keras backend.
+    """The engine that a setting means here: `openvino`, `torch.compile`, or the name of the Keras backend.
 
-    `auto` is OpenVINO on a processor where it is installed, and has the arithmetic.
+    `auto` is OpenVINO on a processor where it is installed and has the arithmetic; else, and for `keras`, the backend.
 
     Raises:
-      TflError: OpenVINO is asked for where it cannot serve, and why; or Keras runs on a backend unknown to tfl.
+      TflError: the one asked for cannot serve here, and why; or Keras runs on a backend unknown to tfl.
     """
     backend: str = keras.backend.backend()
-    if backend not in _KERAS_ENGINES:
-        raise TflError(f"KERAS_BACKEND is {backend!r}; expected one of {', '.join(_KERAS_ENGINES)}")
+    if backend not in BACKENDS:
+        raise TflError(f"KERAS_BACKEND is {backend!r}; expected one of {', '.join(BACKENDS)}")
     if engine == "keras":
         return backend
-    obstacle = _obstacle(backend, compute_dtype)
-    if engine == OPENVINO and obstacle:
-        raise TflError(f"--engine openvino: {obstacle}; or take --engine keras")
-    return backend if obstacle else OPENVINO
+    obstacle = pytorch.obstacle() if engine == TORCH_COMPILE else _obstacle(backend, compute_dtype)
+    if engine != "auto" and obstacle:
+        raise TflError(f"--engine {engine}: {obstacle}; or take --engine keras")
+    if engine == "auto":
+        return backend if obstacle else OPENVINO
+    return engine
 
 
 def _obstacle(backend: str, compute_dtype: str) -> str:
@@ -57,7 +60,7 @@ def compile_model(
     """
     if engine == OPENVINO:
         return openvino.compile_model(_constant(model, shape), compute_dtype, threads())
-    return _KERAS_ENGINES[engine or keras.backend.backend()](model, shape)
+    return _ENGINES[engine or keras.backend.backend()](model, shape)
 
 
 def _concrete(model: keras.Model, shape: tuple[int | None, ...]) -> Any:
@@ -122,17 +125,12 @@ def _jax(model: keras.Model, shape: tuple[int | None, ...]) -> Compiled:
 
 
 def _torch(model: keras.Model, shape: tuple[int | None, ...]) -> Compiled:
-    import torch
-
-    def forward(batch: Any) -> Any:
-        with torch.inference_mode():
-            return model(ops.convert_to_tensor(batch), training=False)
-
-    return forward
+    return pytorch.call(model) if None in shape else pytorch.graph(model, shape)
 
 
-_KERAS_ENGINES: dict[str, Callable[[keras.Model, tuple[int | None, ...]], Compiled]] = {
+_ENGINES: dict[str, Callable[[keras.Model, tuple[int | None, ...]], Compiled]] = {
     "tensorflow": _tensorflow,
     "jax": _jax,
     "torch": _torch,
+    TORCH_COMPILE: pytorch.compiled,
 }

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 OPENVINO = "openvino"
+TORCH_COMPILE = "torch.compile"
 # By these a library chooses its kernels when it is run, and their sums differ in the last bits; as Linux spells them.
 INSTRUCTION_SETS = (
     *("avx", "avx2", "fma", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
