@@ -217,6 +217,14 @@ def test_precompute_and_train_without_tensorflow(work, backend):
     assert run("train", cache, "--epochs", "2").startswith("runs/")
 
 
+def test_no_chatter_of_a_tensorflow_that_keras_imports_later(work):
+    pytest.importorskip("jax")
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    command = [sys.executable, "-c", MAIN, "train", work["cache"], "--epochs", "1"]
+    done = subprocess.run(command, cwd=work["folder"], capture_output=True, text=True, check=False, env=environment)
+    assert (last_line(done).startswith("runs/"), done.stderr) == (True, "")
+
+
 def test_help_names_every_command(tfl, work):
     from tfl.cli import COMMANDS
 

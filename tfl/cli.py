@@ -4,6 +4,7 @@ Nothing that imports a framework is imported before a command needs it, so that 
 """
 
 import contextlib
+import importlib
 import json
 import logging
 import os
@@ -490,11 +491,16 @@ def _log_to_stderr() -> None:
 
 
 def _start_keras() -> None:
-    """Import Keras and let its backend start."""
+    """Import Keras and let its backend start.
+
+    TensorFlow too, where it is: Keras imports it later on any backend, and TensorFlow would speak then.
+    """
     with _held_stderr():
         import keras
 
         keras.ops.zeros(1)
+        with contextlib.suppress(ImportError):
+            importlib.import_module("tensorflow")
         for chatty in ("absl", "tensorflow"):
             logging.getLogger(chatty).setLevel(logging.ERROR)
 
