@@ -102,6 +102,24 @@ def test_columns_say_where_each_layer_and_pooling_stands(features):
         built.columns(replace(rich, layers=("relu9",)))
 
 
+def test_layers_without_a_name_are_called_as_if_nothing_had_been_built_before():
+    """Keras numbers them through the process."""
+
+    def found():
+        images = keras.Input((9, 9, 3))
+        x = keras.layers.Conv2D(4, 3)(images)
+        x = keras.layers.Activation("relu")(x)
+        x = keras.layers.Conv2D(5, 3, name="conv2d_named")(x)
+        x = keras.layers.Activation("relu")(x)
+        x = keras.layers.Conv2D(6, 3)(x)
+        layers = backbone._layers_by_name(keras.Model(images, x))
+        return {name: layer.output.shape[-1] for name, layer in layers.items()}
+
+    found()
+    expected = {"conv2d": 4, "activation": 4, "conv2d_named": 5, "activation_1": 5, "conv2d_1": 6, "input_layer": 3}
+    assert found() == expected
+
+
 @pytest.mark.usefixtures("tiny_backbone")
 def test_layers_and_poolings_are_concatenated(features):
     spec = replace(features, layers=("relu1", "last"), pooling=("avg", "max"))

@@ -173,6 +173,15 @@ def test_npz_of_another_layout_is_refused(tmp_path, arrays, message):
         datasets.open_dataset(DatasetSpec(dataset=str(tmp_path / "odd.npz")))
 
 
+def test_npz_with_two_classes_of_one_name(tmp_path):
+    path = write_npz(tmp_path / "colours.npz", train=9, test=9)
+    with np.load(path) as arrays:
+        changed = {**arrays, "class_names": np.array(["red", "green", "red"])}
+    np.savez(path, **changed)
+    with pytest.raises(DatasetError, match="colours has several classes of the name 'red'; rename them"):
+        datasets.resolve(DatasetSpec(str(path)), datasets.open_dataset(DatasetSpec(str(path))))
+
+
 def test_npz_with_one_class(tmp_path):
     np.savez(tmp_path / "one.npz", train_images=IMAGES, train_labels=LABELS * 0)
     spec = DatasetSpec(dataset=str(tmp_path / "one.npz"), test_split="")
@@ -284,7 +293,18 @@ def test_classes_are_those_of_the_training_split_whatever_its_name(folder):
 def test_files_that_are_no_images_by_name_are_counted(folder, caplog):
     (folder / "train" / "cat" / "notes.txt").write_text("hello")
     opened(folder)
-    assert "passed over 1 files that are no images by their names" in caplog.text
+    assert "passed over 1 files, hidden or no images by their names" in caplog.text
+
+
+def test_hidden_files_and_folders_are_passed_over(folder, caplog):
+    image = (folder / "train" / "cat" / "0.png").read_bytes()
+    for hidden in ("train/.ipynb_checkpoints", "train/cat/.ipynb_checkpoints"):
+        (folder / hidden).mkdir()
+        (folder / hidden / "0.png").write_bytes(image)
+    (folder / "train" / "cat" / "._0.png").write_bytes(b"of macOS")
+    dataset = opened(folder)
+    assert (dataset.class_names, dataset.num_rows) == (("cat", "dog"), {"train": 12, "test": 6})
+    assert "passed over 3 files" in caplog.text
 
 
 # --- bad images in a folder

@@ -133,6 +133,9 @@ def test_out_of_memory_is_known_by_each_backends_error():
     assert engine.is_out_of_memory(refused.value)
     assert engine.is_out_of_memory(np._core._exceptions._ArrayMemoryError((1 << 60,), np.dtype("f4")))
     assert engine.is_out_of_memory(RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."))
+    assert engine.is_out_of_memory(
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate")
+    )
     assert not engine.is_out_of_memory(RuntimeError("shapes differ"))
     assert not engine.is_out_of_memory(ValueError("RESOURCE_EXHAUSTED"))
 
@@ -278,6 +281,22 @@ def test_description_names_what_decides_the_last_bits():
     assert description["batch_size"] == 8
     assert description["versions"]["keras"] == keras.__version__
     assert description["device"] == " ".join([engine.device(), *machine.instruction_sets()])
+
+
+def test_threads_are_those_that_compute(monkeypatch):
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "7")
+    assert engine.threads() == 7
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "0")
+    assert engine.threads() == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.torch
+def test_threads_of_torch_are_those_that_compute(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    assert engine.threads() == 5
 
 
 @pytest.mark.parametrize(

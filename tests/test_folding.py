@@ -67,3 +67,13 @@ def test_a_sequence_inside_is_folded():
     batch = np.random.default_rng(1).normal(size=(2, 9, 9, 3)).astype(np.float32)
     np.testing.assert_allclose(np.asarray(folded(batch)), np.asarray(network(batch)), rtol=1e-5, atol=1e-6)
     assert norms_of(folded) == []
+
+
+def test_what_a_normalization_derives_from_its_weights_is_carried_over():
+    """As EfficientNet's."""
+    images = keras.Input((5, 5, 3))
+    normalization = keras.layers.Normalization()
+    normalization.adapt(np.random.default_rng(0).normal(5, 3, (20, 5, 5, 3)).astype(np.float32))
+    network = keras.Model(images, keras.layers.Conv2D(2, 3)(normalization(images)))
+    batch = np.random.default_rng(1).normal(size=(2, 5, 5, 3)).astype(np.float32)
+    np.testing.assert_allclose(np.asarray(fold_batch_norm(network)(batch)), np.asarray(network(batch)), rtol=1e-5)

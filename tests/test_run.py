@@ -380,7 +380,7 @@ def test_runs_are_listed_and_removed(cache, runs):
         run.remove_run(runs / "notes")
 
 
-def test_two_runs_are_held_against_each_other(cache, runs):
+def test_two_runs_are_held_against_each_other(cache, runs, caplog):
     first = run.train(cache, Reference(epochs=1), runs_dir=runs)
     second = run.train(cache, Logistic(), runs_dir=runs)
     found = run.compare(first, second)
@@ -392,6 +392,7 @@ def test_two_runs_are_held_against_each_other(cache, runs):
     assert (same["only_a"], same["only_b"], same["p_value"]) == (0, 0, 1.0)
     pair = run.train(cache, Logistic(), Selection(classes=("red", "blue")), runs_dir=runs)
     assert run.compare(first, pair)["num_rows"] == run.evaluate(pair)["num_rows"]
+    assert "they tell 3 and 2 classes apart: compared on the rows of those that both know" in caplog.text
 
 
 def test_runs_of_different_datasets_are_not_compared(cache, runs, features, settings, tmp_path):
@@ -415,6 +416,26 @@ def test_test_rows_of_other_classes_are_refused_before_training(features, settin
     cache = precompute(features, DatasetSpec(str(path)), settings)
     with pytest.raises(RunError, match="the test rows of .* are all of other classes; classes asked for: red, blue"):
         run.train(cache, Logistic(), Selection(classes=("red", "blue")), runs_dir=runs)
+
+
+def test_classes_without_a_training_row_are_named(features, settings, runs, tmp_path, caplog):
+    path = write_npz(tmp_path / "few.npz", train=60, test=20)
+    with np.load(path) as arrays:
+        changed = {**arrays, "train_labels": np.arange(60) % 2}
+    np.savez(path, **changed)
+    cache = precompute(features, DatasetSpec(str(path)), settings)
+    run.train(cache, Reference(epochs=1), runs_dir=runs)
+    assert f"no training row of {cache} is of blue, of which it has test rows: all of them" in caplog.text
+
+
+def test_names_with_signs_of_mathematics_are_drawn_as_they_are(features, settings, runs, tmp_path):
+    path = write_npz(tmp_path / "prices.npz", train=60, test=20)
+    with np.load(path) as arrays:
+        changed = {**arrays, "class_names": np.array(["$1_$5", "$", "\\frac$x$"])}
+    np.savez(path, **changed)
+    cache = precompute(features, DatasetSpec(str(path)), settings)
+    folder = run.train(cache, Reference(epochs=1), name="cost_$5_$10", runs_dir=runs)
+    assert (folder / "confusion_matrix.png").exists()
 
 
 def test_runs_without_a_common_test_row(cache, runs, features, dataset, settings):

@@ -2,12 +2,14 @@ import json
 
 import numpy as np
 import pytest
+from conftest import write_npz
 from PIL import Image
 
 from tfl import shots
 from tfl.errors import RunError
 from tfl.precompute import precompute
 from tfl.recipes import Knn, Logistic, Reference, Ridge, Selection, Shots
+from tfl.spec import DatasetSpec
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
 RECIPES = (Reference(), Logistic(), Ridge(), Knn())
@@ -44,4 +46,14 @@ def test_mean_and_spread_of_every_recipe(cache, tmp_path):
 def test_a_class_with_fewer_images_than_shots(cache, tmp_path):
     with pytest.raises(RunError, match=r"class '\w+' has \d+ images beside the validation part, fewer than 60 shots"):
         shots.study(cache, Shots(shots=(1, 60)), RECIPES, runs_dir=tmp_path / "runs")
+
+
+def test_a_class_without_training_images(features, settings, tmp_path):
+    path = write_npz(tmp_path / "two.npz", train=60, test=20)
+    with np.load(path) as arrays:
+        changed = {**arrays, "train_labels": np.arange(60) % 2}
+    np.savez(path, **changed)
+    cache = precompute(features, DatasetSpec(str(path)), settings)
+    with pytest.raises(RunError, match="class 'blue' has no training images; name the others with --classes"):
+        shots.study(cache, Shots(shots=(1,)), RECIPES, runs_dir=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import math
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -209,7 +210,8 @@ def _pretrained(architecture: Callable[..., Any], spec: FeatureSpec) -> keras.Mo
 def _without_top(architecture: Callable[..., Any], spec: FeatureSpec, weights: str | None) -> keras.Model:
     shape = (spec.image_size, spec.image_size, 3)
     try:
-        return architecture(include_top=False, weights=weights, input_shape=shape)
+        with contextlib.redirect_stdout(sys.stderr):  # a download's progress is no result
+            return architecture(include_top=False, weights=weights, input_shape=shape)
     except ValueError as error:
         raise BackboneError(
             f"{spec.backbone} cannot be built for image_size {spec.image_size}: {' '.join(str(error).split())}"
@@ -240,13 +242,33 @@ def _pooled(network: keras.Model, spec: FeatureSpec) -> keras.Model:
 
 def _activations(network: keras.Model, layer: str) -> keras.KerasTensor:
     """What a layer puts out, `(n, h, w, c)`."""
-    names = {each.name for each in network.layers}
-    if layer != LAST_LAYER and layer not in names:
-        raise BackboneError(f"{network.name} has no layer {layer!r}; its last ones are {sorted(names)[-8:]}")
-    activations = network.output if layer == LAST_LAYER else network.get_layer(layer).output
+    layers = _layers_by_name(network)
+    if layer != LAST_LAYER and layer not in layers:
+        raise BackboneError(f"{network.name} has no layer {layer!r}; its last ones are {sorted(layers)[-8:]}")
+    activations = network.output if layer == LAST_LAYER else layers[layer].output
     if len(activations.shape) != 4:
         raise BackboneError(f"layer {layer!r} gives {activations.shape}; expected (n, h, w, channels)")
     return activations
+
+
+def _layers_by_name(network: keras.Model) -> dict[str, keras.layers.Layer]:
+    """The layers, each by the name that it has where nothing was built before.
+
+    Keras numbers those that were given no name through the whole process: InceptionV3's `activation_3` is called
+    `activation_97` when another network of 94 activations was there first.
+    """
+    numbered: dict[str, dict[int, keras.layers.Layer]] = {}
+    named = {}
+    for layer in network.layers:
+        kind, _, number = re.sub(r"_(\d+)$", r" \1", layer.name).partition(" ")
+        if kind.replace("_", "") == type(layer).__name__.lower():
+            numbered.setdefault(kind, {})[int(number or 0)] = layer
+        else:
+            named[layer.name] = layer
+    for kind, layers in numbered.items():
+        for place, layer in layers.items():
+            named[f"{kind}_{place - min(layers)}" if place > min(layers) else kind] = layer
+    return named
 
 
 def _assemble(spec: FeatureSpec, unpooled: keras.Model, preprocess: Callable[[Any], Any]) -> Backbone:

@@ -139,9 +139,11 @@ def _train_with(kind: type[Recipe], is_named: bool) -> Callable[..., None]:
 
 
 def _train(cache: Path, recipe: Recipe, selection: Selection, folder: RunFolder) -> None:
-    from tfl import run
+    from tfl import report, run
     from tfl.head import Listeners
 
+    if folder.tensorboard:
+        report.require_tensorboard()
     table = _Table()
     has_epochs = isinstance(recipe, Reference | Mlp)
     listeners = Listeners(on_epoch=table) if has_epochs else Listeners(on_trial=lambda t: table(_trial_cells(t)))

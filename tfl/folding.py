@@ -41,6 +41,8 @@ def fold_batch_norm(network: keras.Model) -> keras.Model:
             layer.set_weights(_folded_weights(network.get_layer(layer.name), norms[layer.name]))
         elif layer.weights and not isinstance(layer, keras.Model):
             layer.set_weights(network.get_layer(layer.name).get_weights())
+        if isinstance(layer, layers.Normalization):
+            layer.finalize_state()  # it computes with what it derives from its weights
     copy.trainable = False
     return copy
 

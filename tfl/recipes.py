@@ -105,7 +105,7 @@ class Ridge:
 
 @dataclass(frozen=True)
 class Mlp:
-    """Hidden layers with dropout on standardised features; AdamW, warm-up and cosine, label smoothing, mixup."""
+    """Hidden layers with dropout on standardised features; AdamW with warm-up and cosine, smoothed labels."""
 
     hidden: tuple[int, ...] = (1024,)
     """Widths of the hidden layers."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
@@ -19,7 +20,10 @@ MAX_BARS = 30
 MAX_CLASSES_APART = 60  # whose names a confusion matrix can show
 BEST_COLOUR, BAR_COLOUR = "#1f77b4", "#b5cde3"
 
+text_as_it_is = rc_context({"text.parse_math": False})  # a class may be called "$1_$5"
 
+
+@text_as_it_is
 def learning_curves(history: Sequence[Any], title: str, path: Path) -> None:
     """Loss and accuracy by epoch, training and, where there is one, validation.
 
@@ -39,6 +43,7 @@ def learning_curves(history: Sequence[Any], title: str, path: Path) -> None:
     figure.savefig(path, dpi=DOTS_PER_INCH)
 
 
+@text_as_it_is
 def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str], title: str, path: Path) -> None:
     """Counts `(c, c)` of label (row) against predicted class (column), shaded by the share of the row."""
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)  # (c, c)
@@ -59,6 +64,7 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str], title: s
     figure.savefig(path, dpi=DOTS_PER_INCH)
 
 
+@text_as_it_is
 def shots_picture(results: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
     """Accuracy by training images of each class, one line a recipe, error bars of one standard deviation.
 
@@ -92,6 +98,7 @@ def shots_picture(results: Sequence[Mapping[str, Any]], title: str, path: Path) 
     figure.savefig(path, dpi=DOTS_PER_INCH)
 
 
+@text_as_it_is
 def trials_picture(trials: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
     """Validation accuracy of the best trials, at most thirty, as bars, the best one on top and marked.
 
@@ -121,6 +128,7 @@ def trials_picture(trials: Sequence[Mapping[str, Any]], title: str, path: Path) 
     figure.savefig(path, dpi=DOTS_PER_INCH)
 
 
+@text_as_it_is
 def break_even(by_epoch: Mapping[str, Sequence[float]], title: str, path: Path) -> None:
     """Cumulative hours over epochs, one line a form: where a line crosses another, that form begins to pay.
 
@@ -146,6 +154,18 @@ def _zoomed(accuracies: Sequence[float]) -> tuple[float, float]:
     return low, best + 0.4 * max(best - low, 1)
 
 
+def require_tensorboard() -> None:
+    """Refuse before the work where TensorBoard's files cannot be written.
+
+    Raises:
+      RunError: TensorFlow is not installed.
+    """
+    try:
+        import tensorflow  # noqa: F401
+    except ImportError as error:
+        raise RunError(f"TensorBoard's files need TensorFlow ({error}); pip install tensorflow") from error
+
+
 def write_tensorboard(history: Sequence[Any], metrics: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
     """Write a run's curves and final metrics into `folder`, made if needed, as one file that TensorBoard reads.
 
@@ -159,10 +179,9 @@ def write_tensorboard(history: Sequence[Any], metrics: Mapping[str, Mapping[str,
     Raises:
       RunError: TensorFlow is not installed.
     """
-    try:
-        import tensorflow as tf
-    except ImportError as error:
-        raise RunError(f"TensorBoard's files need TensorFlow ({error}); pip install tensorflow") from error
+    require_tensorboard()
+    import tensorflow as tf
+
     now = time.time()  # seconds since 1970
     folder.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(folder / f"events.out.tfevents.{int(now)}.tfl")) as writer:

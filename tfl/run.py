@@ -415,6 +415,11 @@ def compare(first: Path, second: Path) -> dict[str, Any]:
     datasets = [run.spec.dataset.images for run in runs]
     if datasets[0] != datasets[1]:
         raise RunError(f"{first} and {second} are of different datasets: {datasets[0]} and {datasets[1]}")
+    if len({frozenset(run.class_names) for run in runs}) > 1:
+        counts = " and ".join(str(len(run.class_names)) for run in runs)
+        logger.warning(
+            "they tell %s classes apart: compared on the rows of those that both know, a task of one of them", counts
+        )
     of_first, of_second = (_is_correct_by_id(run) for run in runs)
     shared = sorted(of_first.keys() & of_second.keys())
     if not shared:

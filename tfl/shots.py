@@ -96,6 +96,8 @@ def _require_enough(pool: Rows, num_shots: int, class_names: tuple[str, ...]) ->
     counts = np.bincount(pool.labels, minlength=pool.num_classes)
     if counts.min() < num_shots:
         name = class_names[int(counts.argmin())]
+        if not counts.min():
+            raise RunError(f"class {name!r} has no training images; name the others with --classes")
         raise RunError(
             f"class {name!r} has {counts.min()} images beside the validation part, fewer than {num_shots} shots; "
             "choose smaller --shots or a smaller --validation-fraction"

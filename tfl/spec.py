@@ -197,7 +197,8 @@ class Settings:
     """What runs the network: the Keras backend, OpenVINO (which `auto` takes on a CPU where it is installed), or
     `torch.compile` under the backend torch."""
     batch_size: int = 0
-    """Images in one forward pass; 0 takes 32 on a CPU, 256 on each GPU, or what an unfinished cache was begun with."""
+    """Images in one forward pass; 0 takes what an unfinished cache was begun with, else an even part of a shard: up to
+    32 on a CPU, 256 on each GPU."""
     shard_rows: int = 1024
     """Rows in one piece on their way to the file; a killed run loses two such pieces at most."""
     on_bad_image: Literal["error", "skip"] = "error"

@@ -44,14 +44,16 @@ class FolderDataset:
         images: dict[str, list[Path]] = {}
         others: list[Path] = []
         for folder in sorted(path for path in self.root.iterdir() if path.is_dir()):
-            is_split = not folder.name.startswith(".")
             taken: list[Path] = []
             for path in sorted(filter(_is_file, folder.glob("*/**/*")), key=self._id_of):
-                (taken if is_split and path.suffix.lower() in IMAGE_SUFFIXES else others).append(path)
-            if is_split:
+                is_hidden = any(part.startswith(".") for part in path.relative_to(self.root).parts)
+                (taken if not is_hidden and path.suffix.lower() in IMAGE_SUFFIXES else others).append(path)
+            if not folder.name.startswith("."):
                 images[as_text(Path(folder.name))] = taken
         if others:
-            logger.warning("passed over %d files that are no images by their names, such as %s", len(others), others[0])
+            logger.warning(
+                "passed over %d files, hidden or no images by their names, such as %s", len(others), others[0]
+            )
         return images
 
     def _check_layout(self) -> None:

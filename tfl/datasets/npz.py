@@ -117,9 +117,12 @@ def write_npz(dataset: Dataset, path: Path) -> None:
     digest = _arrays_digest(arrays, list(dataset.num_rows))
     arrays["dataset"] = np.asarray([dataset.name, dataset.version, digest])
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def require_new_npz(path: Path) -> None:

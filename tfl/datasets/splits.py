@@ -1,6 +1,7 @@
 """Split expressions, `train[:8%]`, as rows of a dataset."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import combinations
@@ -23,10 +24,15 @@ def resolve(spec: DatasetSpec, dataset: Dataset) -> DatasetSpec:
     """The spec with the dataset's name and version, and with every split in absolute rows.
 
     Raises:
-      DatasetError: a split is not there, selects no image, or shares images with another role's.
+      DatasetError: a split is not there, selects no image, or shares images with another role's; or there are fewer
+        than two classes, or two of one name.
     """
     if len(dataset.class_names) < 2:
         raise DatasetError(f"{dataset.name} has one class, {dataset.class_names[0]!r}; at least two are needed")
+    if repeated := sorted(name for name, count in Counter(dataset.class_names).items() if count > 1):
+        raise DatasetError(
+            f"{dataset.name} has several classes of the name {', '.join(map(repr, repeated))}; rename them"
+        )
     intervals = {role: select(dataset, split) for role, split in spec.roles.items()}
     placed = [(role, interval) for role, chosen in intervals.items() for interval in chosen]
     for (role, a), (other, b) in combinations(placed, 2):

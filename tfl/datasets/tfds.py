@@ -1,7 +1,9 @@
 """TensorFlow Datasets by name; CIFAR-10 also where its official host cannot be reached."""
 
+import contextlib
 import logging
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -109,10 +111,11 @@ def _prepared_builder(name: str) -> Any:
         raise _unknown(name, str(error).splitlines()[0]) from error
     if not builder.is_prepared():
         logger.info("preparing %s in %s", builder.info.full_name, builder.data_dir)
-        if builder.info.full_name.startswith("cifar10/"):
-            _prepare_cifar10(builder)
-        else:
-            _prepare_official(builder)
+        with contextlib.redirect_stdout(sys.stderr):  # what TFDS says of it is no result
+            if builder.info.full_name.startswith("cifar10/"):
+                _prepare_cifar10(builder)
+            else:
+                _prepare_official(builder)
         builder = tfds.builder(name)  # reads what was prepared: split sizes and class names
     return builder
 

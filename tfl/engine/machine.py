@@ -46,7 +46,7 @@ def _num_devices() -> int:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a backend or OpenVINO says with this error that a batch does not fit into memory."""
     kinds = ("ResourceExhaustedError", "OutOfMemoryError")  # TensorFlow's and PyTorch's
-    words = ("RESOURCE_EXHAUSTED", "bad_alloc", "bad allocation")  # JAX's and OpenVINO's
+    words = ("RESOURCE_EXHAUSTED", "bad_alloc", "bad allocation", "DefaultCPUAllocator")  # JAX's, OpenVINO's, PyTorch's
     is_named = isinstance(error, MemoryError) or type(error).__name__ in kinds
     return is_named or (isinstance(error, RuntimeError) and any(word in str(error) for word in words))
 
@@ -95,12 +95,18 @@ def versions() -> dict[str, str]:
 
 
 def threads() -> int:
-    """Processors that this process may use, or TensorFlow's own setting where there is one."""
-    if keras.backend.backend() == "tensorflow":
+    """Processors that this process may use, or as many as TensorFlow or PyTorch has been told to take."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
         import tensorflow as tf
 
-        if chosen := tf.config.threading.get_intra_op_parallelism_threads():
-            return int(chosen)
+        told = tf.config.threading.get_intra_op_parallelism_threads() or os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+        if str(told).isdecimal() and int(told):
+            return int(told)
+    elif backend == "torch":
+        import torch
+
+        return int(torch.get_num_threads())
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

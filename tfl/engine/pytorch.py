@@ -14,8 +14,6 @@ from keras import ops
 from tfl.engine.machine import has_accelerator
 from tfl.errors import TflError
 
-COMPILERS = {"darwin": "clang++", "win32": "cl"}  # that torch.compile takes on a processor; elsewhere g++
-
 
 def call(model: keras.Model) -> Callable[[Any], Any]:
     """The model as it is, for batches of any shape."""
@@ -56,7 +54,7 @@ def obstacle() -> str:
     """Why `torch.compile` cannot serve here, in words; empty if nothing is known."""
     if keras.backend.backend() != "torch":
         return f"it is for KERAS_BACKEND=torch, and that is {keras.backend.backend()}"
-    compiler = os.environ.get("CXX", COMPILERS.get(sys.platform, "g++"))
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")  # as torch.compile looks for it
     headers = Path(sysconfig.get_path("include"), "Python.h")
     if has_accelerator():
         return ""

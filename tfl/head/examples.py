@@ -1,6 +1,7 @@
 """Labelled features on their way to a head: all in memory, or streamed from a cache."""
 
 import itertools
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,8 @@ from tfl.cache import Cache
 from tfl.errors import CacheError, RunError
 from tfl.recipes import Selection
 from tfl.spec import VIEWS, Role, View
+
+logger = logging.getLogger(__name__)
 
 BLOCK_BYTES = 64 << 20  # of float32 features: what streaming holds once as read and once on the device
 
@@ -272,12 +275,22 @@ def require_selection(cache: Cache, selection: Selection) -> None:
             f"--views {every}: a view added later costs that view alone"
         )
     names = selection.classes or cache.class_names
+    is_fitted = counts_of(cache, "train", selection) > 0
     for role in dict.fromkeys(("train", *cache.num_rows)):
-        present = [names[i] for i in np.flatnonzero(counts_of(cache, role, selection))]
+        counts = counts_of(cache, role, selection)
+        present = [names[i] for i in np.flatnonzero(counts)]
         if len(present) < (2 if role == "train" else 1):
             raise RunError(
                 f"a head tells classes apart, but the {role} rows of {cache.path} are all of "
                 f"{', '.join(present) or 'other classes'}; classes asked for: {', '.join(names[:50])}"
+            )
+        if unknown := [names[i] for i in np.flatnonzero((counts > 0) & ~is_fitted)]:
+            logger.warning(
+                "no training row of %s is of %s, of which it has %s rows: all of them will be told wrong "
+                "(a folder's images stand class by class: a slice can leave classes out)",
+                cache.path,
+                ", ".join(unknown[:50]),
+                role,
             )
 
 
