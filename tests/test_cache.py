@@ -27,6 +27,7 @@ from tfl.cache import (
     list_caches,
     lock,
     open_cache,
+    overview,
     verification,
     verify,
 )
@@ -682,7 +683,12 @@ def test_inspect_what_is_being_made(tmp_path):
     assert found["rows"] == {"train": {"finished": 4, "total": 10}, "test": {"finished": 0, "total": 3}}
     assert (found["seconds"], found["seconds_left"]) == (2.0, 4.5)
     assert found["made_with"] == MAKING
+    listed = overview(tmp_path)
+    assert [(entry["name"], entry["rows"], entry["finished"]) for entry in listed] == [
+        ("c.h5.partial", {"train": 10, "test": 3}, 4)
+    ]
     (tmp_path / "c.h5.partial" / "manifest.json").write_text("[]")
+    assert overview(tmp_path) == []
     with pytest.raises(CacheError, match="is not the folder of an unfinished cache"):
         inspect(tmp_path / "c.h5")
 

@@ -132,6 +132,14 @@ def test_export_then_predict(tfl, work):
     assert "a.png\t" in tfl("predict", "model", "a.png", cwd=work["folder"]).stdout
 
 
+def test_caches_are_listed(tfl, work, tmp_path):
+    done = tfl("caches", cwd=work["folder"])
+    header, *lines = done.stdout.splitlines()
+    assert (header.split(), done.stderr) == (["cache", "bytes", "made", "holds"], "")
+    assert any(line.startswith(Path(work["cache"]).name) and "100%  train 120, test 40" in line for line in lines)
+    assert "no caches in cache; `tfl precompute` makes one" in tfl("caches", cwd=tmp_path).stdout
+
+
 def test_inspect_and_verify(tfl, work):
     overview = tfl("inspect", work["cache"], cwd=work["folder"]).stdout
     assert "rows         train 120 x 576 float32, test 40 x 576 float32" in overview

@@ -334,6 +334,24 @@ def compare(
     print(json.dumps(found) if as_json else "\n".join(lines(found)))
 
 
+def caches(cache_dir: Path = Path("cache"), as_json: Annotated[bool, arg(name="json")] = False) -> None:
+    """List the caches, whole and unfinished.
+
+    Args:
+      cache_dir: Folder of the cache files.
+      as_json: Print JSON.
+    """
+    from tfl.cache import overview
+
+    found = overview(cache_dir)
+    if as_json:
+        print(json.dumps(found))
+    elif not found:
+        print(f"no caches in {cache_dir}; `tfl precompute` makes one")
+    else:
+        print("\n".join(words.of_caches(found)))
+
+
 def inspect(cache: Positional[Path], as_json: Annotated[bool, arg(name="json")] = False) -> None:
     """What is in a cache file, or how far an unfinished one is.
 
@@ -375,6 +393,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
     "predict": predict,
     "compare": compare,
+    "caches": caches,
     "inspect": inspect,
     "verify": verify,
 }

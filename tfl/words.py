@@ -57,6 +57,18 @@ def of_setting(setting: dict[str, Any]) -> str:
     )
 
 
+def of_caches(found: list[dict[str, Any]]) -> Iterator[str]:
+    """A table of caches, as `tfl.cache.overview` gives them."""
+    width = max(len(cache["name"]) for cache in found)
+    yield f"{'cache':<{width}}  {'bytes':>14}  {'made':>5}  holds"
+    for cache in found:
+        features = cache["spec"]["features"]
+        made = f"{cache['finished'] / max(1, sum(cache['rows'].values())):.0%}"
+        rows = ", ".join(f"{role} {count:,}" for role, count in cache["rows"].items())
+        views, layers, pooling = map(_joined, (cache["spec"]["views"], features["layers"], features["pooling"]))
+        yield f"{cache['name']:<{width}}  {cache['bytes']:>14,}  {made:>5}  {rows}; {views}; {layers} by {pooling}"
+
+
 def of_cache(found: dict[str, Any]) -> Iterator[str]:
     """A cache file or an unfinished one, as `tfl.cache.inspect` gives it."""
     spec = found["spec"]

@@ -7,7 +7,7 @@ range of rows. `cache/README.md` states the format.
 from tfl.cache.donors import Donors
 from tfl.cache.file import Cache, Rows, list_caches, open_cache
 from tfl.cache.ids import UniqueIds
-from tfl.cache.inspection import inspect
+from tfl.cache.inspection import inspect, overview
 from tfl.cache.partial import PartialCache, Shard
 from tfl.cache.schema import MAX_ID_BYTES
 from tfl.cache.shards import Cost, DamagedShardError
@@ -26,5 +26,6 @@ __all__ = [
     "inspect",
     "list_caches",
     "open_cache",
+    "overview",
     "verify",
 ]

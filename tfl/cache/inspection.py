@@ -1,16 +1,22 @@
 """What is in a cache file, or how far an unfinished one is."""
 
 import json
+import logging
+from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfl.cache.file import Cache, open_cache
+from tfl.cache.file import Cache, list_caches, open_cache
 from tfl.cache.lock import holder_of
 from tfl.cache.partial import PartialCache
 from tfl.cache.schema import FORMAT
 from tfl.cache.shards import totals_of
+from tfl.errors import CacheError
+
+logger = logging.getLogger(__name__)
 
 
 def inspect(path: Path) -> dict[str, Any]:
@@ -29,6 +35,41 @@ def inspect(path: Path) -> dict[str, Any]:
     if not path.is_file() and folder.is_dir():
         return _inspect_partial(PartialCache.found(folder))
     return _inspect_file(open_cache(path))
+
+
+def overview(folder: Path) -> list[dict[str, Any]]:
+    """What the caches in a folder are, whole and unfinished, by name; unreadable ones are passed over with a warning.
+
+    Returns:
+      For each `name`, `bytes`, `spec`, `rows` by role, and `finished`, how many of them are there.
+    """
+    whole = [
+        {
+            "name": cache.path.name,
+            "bytes": cache.path.stat().st_size,
+            "spec": json.loads(cache.spec.to_json()),
+            "rows": cache.num_rows,
+            "finished": sum(cache.num_rows.values()),
+        }
+        for cache in list_caches(folder)
+    ]
+    return sorted([*whole, *_unfinished(folder)], key=itemgetter("name"))
+
+
+def _unfinished(folder: Path) -> Iterator[dict[str, Any]]:
+    for path in folder.glob("*.h5.partial"):
+        try:
+            found = inspect(path)
+        except (CacheError, OSError) as error:
+            logger.warning("passed over: %s", error)
+            continue
+        yield {
+            "name": path.name,
+            "bytes": found["bytes"],
+            "spec": found["spec"],
+            "rows": {role: counts["total"] for role, counts in found["rows"].items()},
+            "finished": sum(counts["finished"] for counts in found["rows"].values()),
+        }
 
 
 def _inspect_file(cache: Cache) -> dict[str, Any]:
