@@ -46,6 +46,7 @@ def test_mean_and_spread_of_every_recipe(cache, tmp_path):
 def test_a_class_with_fewer_images_than_shots(cache, tmp_path):
     with pytest.raises(RunError, match=r"class '\w+' has \d+ images beside the validation part, fewer than 60 shots"):
         shots.study(cache, Shots(shots=(1, 60)), RECIPES, runs_dir=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_class_without_training_images(features, settings, tmp_path):

@@ -235,13 +235,20 @@ def runs(
         return
     for folder in remove:
         remove_run(folder)
-    found = list_runs(runs_dir)
+    _print_list(list_runs(runs_dir), words.of_runs, f"no runs in {runs_dir}; `tfl train CACHE` makes one", as_json)
+
+
+def _print_list(
+    found: list[dict[str, Any]],
+    lines: Callable[[list[dict[str, Any]]], Iterator[str]],
+    nothing: str,
+    as_json: bool,
+) -> None:
+    """What a folder holds, as JSON or as a table; if that is nothing, words that say so."""
     if as_json:
         print(json.dumps(found))
-    elif not found:
-        print(f"no runs in {runs_dir}; `tfl train CACHE` makes one")
     else:
-        print("\n".join(words.of_runs(found)))
+        print("\n".join(lines(found)) if found else nothing)
 
 
 def _reproduce(folder: Path) -> None:
@@ -343,13 +350,8 @@ def caches(cache_dir: Path = Path("cache"), as_json: Annotated[bool, arg(name="j
     """
     from tfl.cache import overview
 
-    found = overview(cache_dir)
-    if as_json:
-        print(json.dumps(found))
-    elif not found:
-        print(f"no caches in {cache_dir}; `tfl precompute` makes one")
-    else:
-        print("\n".join(words.of_caches(found)))
+    nothing = f"no caches in {cache_dir}; `tfl precompute` makes one"
+    _print_list(overview(cache_dir), words.of_caches, nothing, as_json)
 
 
 def inspect(cache: Positional[Path], as_json: Annotated[bool, arg(name="json")] = False) -> None:

@@ -29,10 +29,10 @@ def chosen(engine: str, compute_dtype: str) -> str:
     if engine == "keras":
         return backend
     obstacle = pytorch.obstacle() if engine == TORCH_COMPILE else _obstacle(backend, compute_dtype)
-    if engine != "auto" and obstacle:
-        raise TflError(f"--engine {engine}: {obstacle}; or take --engine keras")
     if engine == "auto":
         return backend if obstacle else OPENVINO
+    if obstacle:
+        raise TflError(f"--engine {engine}: {obstacle}; or take --engine keras")
     return engine
 
 

@@ -15,8 +15,8 @@ from tfl.engine.machine import has_accelerator
 from tfl.errors import TflError
 
 
-def call(model: keras.Model) -> Callable[[Any], Any]:
-    """The model as it is, for batches of any shape."""
+def call(model: Any) -> Callable[[Any], Any]:
+    """The model, or a graph of it, as it is: a model for batches of any shape."""
     import torch
 
     def forward(batch: Any) -> Any:
@@ -28,7 +28,7 @@ def call(model: keras.Model) -> Callable[[Any], Any]:
 
 def graph(model: keras.Model, shape: tuple[int | None, ...]) -> Callable[[Any], Any]:
     """Its operators alone, without what Keras does in Python at every layer; for batches of exactly this shape."""
-    return _called(_exported(model, shape))
+    return call(_exported(model, shape))
 
 
 def compiled(model: keras.Model, shape: tuple[int | None, ...]) -> Callable[[Any], Any]:
@@ -39,7 +39,7 @@ def compiled(model: keras.Model, shape: tuple[int | None, ...]) -> Callable[[Any
     """
     import torch
 
-    run = _called(torch.compile(_exported(model, shape), options={"freezing": True}))
+    run = call(torch.compile(_exported(model, shape), options={"freezing": True}))
 
     def forward(batch: Any) -> Any:
         try:
@@ -69,13 +69,3 @@ def _exported(model: keras.Model, shape: tuple[int | None, ...]) -> Any:
     example = ops.zeros(shape, model.inputs[0].dtype)
     with torch.no_grad():
         return torch.export.export(model, (example,), {"training": False}, strict=False).module()
-
-
-def _called(module: Any) -> Callable[[Any], Any]:
-    import torch
-
-    def forward(batch: Any) -> Any:
-        with torch.inference_mode():
-            return module(ops.convert_to_tensor(batch), training=False)
-
-    return forward

@@ -275,16 +275,15 @@ def require_selection(cache: Cache, selection: Selection) -> None:
             f"--views {every}: a view added later costs that view alone"
         )
     names = selection.classes or cache.class_names
-    is_fitted = counts_of(cache, "train", selection) > 0
-    for role in dict.fromkeys(("train", *cache.num_rows)):
-        counts = counts_of(cache, role, selection)
+    counts_by_role = {role: counts_of(cache, role, selection) for role in dict.fromkeys(("train", *cache.num_rows))}
+    for role, counts in counts_by_role.items():
         present = [names[i] for i in np.flatnonzero(counts)]
         if len(present) < (2 if role == "train" else 1):
             raise RunError(
                 f"a head tells classes apart, but the {role} rows of {cache.path} are all of "
                 f"{', '.join(present) or 'other classes'}; classes asked for: {', '.join(names[:50])}"
             )
-        if unknown := [names[i] for i in np.flatnonzero((counts > 0) & ~is_fitted)]:
+        if unknown := [names[i] for i in np.flatnonzero((counts > 0) & (counts_by_role["train"] == 0))]:
             logger.warning(
                 "no training row of %s is of %s, of which it has %s rows: all of them will be told wrong "
                 "(a folder's images stand class by class: a slice can leave classes out)",
