@@ -49,7 +49,7 @@ TOUCHES_THE_DISK = (
     (h5py.AttributeManager, "__setitem__"),
     (merge._Surviving, "write"),
     (merge._Surviving, "close"),
-    (engine.Forward, "features"),
+    (engine.Forward, "start"),
     (trust, "remember"),
 )
 
@@ -81,7 +81,7 @@ def make(name, kill_at, slow):
 
         return around
 
-    run_model = engine.Forward.features
+    run_model = engine.Forward.start
 
     def counted(self, images, view):
         time.sleep(slow)
@@ -89,7 +89,7 @@ def make(name, kill_at, slow):
             file.write(b"x" * len(images))
         return run_model(self, images, view)
 
-    engine.Forward.features = counted
+    engine.Forward.start = counted
     for owner, call in TOUCHES_THE_DISK:
         setattr(owner, call, wrapped(getattr(owner, call)))
     precompute(FEATURES, DATASET, settings(name), views=VIEWS)

@@ -67,7 +67,7 @@ class Killed(Exception):  # noqa: N818
 def test_a_killed_run_goes_on_to_the_same_bytes(features, dataset, settings, monkeypatch, batches, engine_name):
     settings = replace(settings, engine=engine_name)
     whole = precompute(features, dataset, replace(settings, cache_dir=settings.cache_dir / "whole"))
-    run_model = engine.Forward.features
+    run_model = engine.Forward.start
     calls = []
 
     def kill_after(self, images, view):
@@ -76,13 +76,13 @@ def test_a_killed_run_goes_on_to_the_same_bytes(features, dataset, settings, mon
             raise Killed
         return run_model(self, images, view)
 
-    monkeypatch.setattr(engine.Forward, "features", kill_after)
+    monkeypatch.setattr(engine.Forward, "start", kill_after)
     with pytest.raises(Killed):
         precompute(features, dataset, settings)
     assert not list(settings.cache_dir.glob("*.h5"))
     finished = len(list(settings.cache_dir.glob("*.partial/*.shard")))
     calls.clear()
-    monkeypatch.setattr(engine.Forward, "features", lambda *a: calls.append(1) or run_model(*a))
+    monkeypatch.setattr(engine.Forward, "start", lambda *a: calls.append(1) or run_model(*a))
     again = precompute(features, dataset, settings)
     assert len(calls) == 14 - (0, 0, 2, 4, 13)[(0, 1, 2, 5, 13).index(batches)]  # nothing finished is run again
     assert_same(again, whole)
@@ -133,13 +133,13 @@ VIEWS = ("original", "hflip", "crop4")
 @pytest.fixture
 def computed(monkeypatch):
     """How many images went through the backbone, by view."""
-    run_model, counts = engine.Forward.features, Counter()
+    run_model, counts = engine.Forward.start, Counter()
 
     def counted(self, images, view):
         counts[view] += len(images)
         return run_model(self, images, view)
 
-    monkeypatch.setattr(engine.Forward, "features", counted)
+    monkeypatch.setattr(engine.Forward, "start", counted)
     return counts
 
 
@@ -201,7 +201,7 @@ def test_a_cache_of_more_views_gives_its_rows_and_does_not_serve_silently(featur
 @pytest.mark.parametrize("batches", [1, 5, 20])
 def test_a_killed_run_of_views_goes_on_to_the_same_bytes(features, dataset, settings, monkeypatch, batches):
     whole = precompute(features, dataset, replace(settings, cache_dir=settings.cache_dir / "whole"), views=VIEWS)
-    run_model, calls = engine.Forward.features, []
+    run_model, calls = engine.Forward.start, []
 
     def kill_after(self, images, view):
         calls.append(view)
@@ -209,7 +209,7 @@ def test_a_killed_run_of_views_goes_on_to_the_same_bytes(features, dataset, sett
             raise Killed
         return run_model(self, images, view)
 
-    monkeypatch.setattr(engine.Forward, "features", kill_after)
+    monkeypatch.setattr(engine.Forward, "start", kill_after)
     with pytest.raises(Killed):
         precompute(features, dataset, settings, views=VIEWS)
     monkeypatch.undo()
@@ -347,21 +347,63 @@ def test_the_nearest_relative_is_named(features, dataset, settings, caplog):
     assert "does not serve:\n  image_size: 12 on disk, 16 requested" in caplog.text
 
 
+@pytest.mark.parametrize("ahead", [1, 2, 5])
+def test_batches_ahead_leave_the_same_bytes(features, dataset, settings, monkeypatch, ahead):
+    plain = precompute(features, dataset, replace(settings, cache_dir=settings.cache_dir / "plain"), views=VIEWS)
+    run_model, on_their_way, most = engine.Forward.start, [], []
+
+    def watched(self, images, view):
+        wait = run_model(self, images, view)
+        on_their_way.append(len(images))
+        most.append(len(on_their_way))
+        return lambda: (on_their_way.pop(), wait())[1]
+
+    monkeypatch.setattr(engine.Forward, "start", watched)
+    monkeypatch.setattr(engine, "has_accelerator", lambda: True)
+    monkeypatch.setattr("tfl.precompute.BATCHES_AHEAD", ahead)
+    assert_same(precompute(features, dataset, settings, views=VIEWS), plain)
+    assert max(most) == ahead + 1
+    assert not on_their_way
+
+
+def test_what_fails_ahead_leaves_the_shards_before(features, dataset, settings, monkeypatch):
+    run_model, calls = engine.Forward.start, []
+
+    def killed_while_waited_for(self, images, view):
+        wait = run_model(self, images, view)
+        calls.append(view)
+
+        def killed():
+            raise Killed
+
+        return killed if len(calls) == 6 else wait
+
+    monkeypatch.setattr(engine.Forward, "start", killed_while_waited_for)
+    monkeypatch.setattr(engine, "has_accelerator", lambda: True)
+    with pytest.raises(Killed):
+        precompute(features, dataset, settings)
+    assert len(calls) == 8  # two of them ahead of the one that failed
+    assert len(list(settings.cache_dir.glob("*.partial/*.shard"))) == 2  # of two batches each
+    monkeypatch.setattr(engine.Forward, "start", run_model)
+    whole = precompute(features, dataset, replace(settings, cache_dir=settings.cache_dir / "whole"))
+    assert_same(precompute(features, dataset, settings), whole)
+
+
 def test_float16_that_overflows_names_the_image(features, dataset, settings, monkeypatch):
-    run_model = engine.Forward.features
+    run_model = engine.Forward.start
 
     def huge(self, images, view):
-        out = run_model(self, images, view).copy()
+        out = run_model(self, images, view)().copy()
         out[3, 1] = 70_000
-        return out
+        return lambda: out
 
-    monkeypatch.setattr(engine.Forward, "features", huge)
+    monkeypatch.setattr(engine.Forward, "start", huge)
     with pytest.raises(CacheError, match="image 'train_00003' hold 70000.0, which float16 cannot store"):
         precompute(replace(features, feature_dtype="float16"), dataset, settings)
 
 
 def test_nan_names_the_image(features, dataset, settings, monkeypatch):
-    monkeypatch.setattr(engine.Forward, "features", lambda *a: np.full((len(a[1]), 5), np.nan, "f4"))
+    monkeypatch.setattr(engine.Forward, "start", lambda *a: lambda: np.full((len(a[1]), 5), np.nan, "f4"))
     with pytest.raises(CacheError, match="image 'train_00000' hold nan"):
         precompute(features, dataset, settings)
 
@@ -380,7 +422,7 @@ def test_progress_counts_every_image(features, dataset, settings):
 
 
 def test_out_of_memory_halves_the_batch_and_makes_the_shard_again(features, dataset, settings, monkeypatch, caplog):
-    run_model, sizes = engine.Forward.features, []
+    run_model, sizes = engine.Forward.start, []
 
     def little_memory(self, images, view):
         sizes.append(self._batch_size)
@@ -388,7 +430,7 @@ def test_out_of_memory_halves_the_batch_and_makes_the_shard_again(features, data
             raise MemoryError("no room")
         return run_model(self, images, view)
 
-    monkeypatch.setattr(engine.Forward, "features", little_memory)
+    monkeypatch.setattr(engine.Forward, "start", little_memory)
     settings = replace(settings, batch_size=0)
     monkeypatch.setattr(engine, "default_batch_size", lambda shard_rows: 8)
     seen = []
@@ -397,14 +439,14 @@ def test_out_of_memory_halves_the_batch_and_makes_the_shard_again(features, data
     assert "out of memory with batches of 8, going on with 4: no room" in caplog.text
     assert (cache.provenance["batch_size"], cache.provenance["earlier_batch_sizes"]) == (2, [8, 4])
     assert seen[-1] == 110
-    monkeypatch.setattr(engine.Forward, "features", run_model)
+    monkeypatch.setattr(engine.Forward, "start", run_model)
     whole = open_cache(precompute(features, dataset, replace(settings, cache_dir=settings.cache_dir / "whole")))
     assert "earlier_batch_sizes" not in whole.provenance
     np.testing.assert_allclose(cache.read("train").features, whole.read("train").features, rtol=1e-4, atol=1e-6)
 
 
 def test_the_same_command_goes_on_with_the_batch_size_of_the_finished_shards(features, dataset, settings, monkeypatch):
-    run_model, sizes = engine.Forward.features, []
+    run_model, sizes = engine.Forward.start, []
 
     def killed(self, images, view):
         sizes.append(self._batch_size)
@@ -412,10 +454,10 @@ def test_the_same_command_goes_on_with_the_batch_size_of_the_finished_shards(fea
             raise Killed
         return run_model(self, images, view)
 
-    monkeypatch.setattr(engine.Forward, "features", killed)
+    monkeypatch.setattr(engine.Forward, "start", killed)
     with pytest.raises(Killed):
         precompute(features, dataset, settings)
-    monkeypatch.setattr(engine.Forward, "features", lambda *a: sizes.append(a[0]._batch_size) or run_model(*a))
+    monkeypatch.setattr(engine.Forward, "start", lambda *a: sizes.append(a[0]._batch_size) or run_model(*a))
     with pytest.raises(CacheError, match="batch_size: 8 in the folder, 4 now"):
         precompute(features, dataset, replace(settings, batch_size=4))
     precompute(features, dataset, replace(settings, batch_size=0))
@@ -426,7 +468,7 @@ def test_the_same_command_goes_on_with_the_batch_size_of_the_finished_shards(fea
 def test_the_same_command_goes_on_with_the_batch_size_that_memory_left(
     features, dataset, settings, monkeypatch, batches
 ):
-    run_model, sizes = engine.Forward.features, []
+    run_model, sizes = engine.Forward.start, []
 
     def little_memory(self, images, view):
         sizes.append(self._batch_size)
@@ -436,11 +478,11 @@ def test_the_same_command_goes_on_with_the_batch_size_that_memory_left(
             raise MemoryError
         return run_model(self, images, view)
 
-    monkeypatch.setattr(engine.Forward, "features", little_memory)
+    monkeypatch.setattr(engine.Forward, "start", little_memory)
     with pytest.raises(Killed):
         precompute(features, dataset, settings)  # with 8
     assert len(list(settings.cache_dir.glob("*.partial/*.shard"))) >= 1
-    monkeypatch.setattr(engine.Forward, "features", lambda *a: sizes.append(a[0]._batch_size) or run_model(*a))
+    monkeypatch.setattr(engine.Forward, "start", lambda *a: sizes.append(a[0]._batch_size) or run_model(*a))
     sizes.clear()
     with pytest.raises(CacheError, match="batch_size: 4 in the folder, 16 now"):
         precompute(features, dataset, replace(settings, batch_size=16))
@@ -458,13 +500,13 @@ def test_large_images_wait_as_the_network_is_shown_them(
     dataset = DatasetSpec(str(folder)) if is_mixed else dataset
     whole, views = replace(settings, cache_dir=settings.cache_dir / "whole"), ("original", "hflip")
     expected = precompute(features, dataset, whole, views=views)
-    run_model, sizes = engine.Forward.features, []
+    run_model, sizes = engine.Forward.start, []
 
     def noted(self, images, view):
         sizes.extend(image.nbytes for image in images if image.dtype == np.uint8)
         return run_model(self, images, view)
 
-    monkeypatch.setattr(engine.Forward, "features", noted)
+    monkeypatch.setattr(engine.Forward, "start", noted)
     monkeypatch.setattr(batches, "MAX_BYTES", max_bytes)
     assert_same(precompute(features, dataset, settings, views=views), expected)
     assert all(size <= max_bytes // 8 for size in sizes)
@@ -492,7 +534,7 @@ def test_an_image_too_large_for_memory_is_named(features, folder, settings, monk
 
 
 def test_the_next_shard_is_read_and_made_while_one_is_written(features, dataset, settings, monkeypatch):
-    read, write, run_model = datasets.rows, PartialCache.write, engine.Forward.features
+    read, write, run_model = datasets.rows, PartialCache.write, engine.Forward.start
     reached = {step: Event() for step in ("second read", "second made")}
     calls = []
 
@@ -514,7 +556,7 @@ def test_the_next_shard_is_read_and_made_while_one_is_written(features, dataset,
         write(self, shard, *rest)
 
     monkeypatch.setattr(datasets, "rows", rows)
-    monkeypatch.setattr(engine.Forward, "features", features_of)
+    monkeypatch.setattr(engine.Forward, "start", features_of)
     monkeypatch.setattr(PartialCache, "write", written)
     precompute(features, dataset, settings)
 
@@ -537,7 +579,7 @@ def test_an_error_of_the_writing_thread_ends_the_command(features, dataset, sett
 
 def test_batches_are_of_a_size_that_the_devices_share_evenly(features, dataset, settings, monkeypatch):
     monkeypatch.setattr(engine.machine, "_num_devices", lambda: 3)
-    run_model, sizes = engine.Forward.features, []
+    run_model, sizes = engine.Forward.start, []
 
     def little_memory(self, images, view):
         sizes.append(self._batch_size)
@@ -545,7 +587,7 @@ def test_batches_are_of_a_size_that_the_devices_share_evenly(features, dataset, 
             raise MemoryError
         return run_model(self, images, view)
 
-    monkeypatch.setattr(engine.Forward, "features", little_memory)
+    monkeypatch.setattr(engine.Forward, "start", little_memory)
     provenance = open_cache(precompute(features, dataset, replace(settings, batch_size=11))).provenance
     assert list(dict.fromkeys(sizes)) == [12, 6, 3]
     assert provenance["batch_size"] == 3
@@ -553,7 +595,7 @@ def test_batches_are_of_a_size_that_the_devices_share_evenly(features, dataset, 
     def no_memory(self, images, view):
         raise MemoryError("for one image of each device")
 
-    monkeypatch.setattr(engine.Forward, "features", no_memory)
+    monkeypatch.setattr(engine.Forward, "start", no_memory)
     with pytest.raises(MemoryError, match="for one image of each device"):
         precompute(features, dataset, replace(settings, cache_dir=settings.cache_dir / "other"))
 
@@ -635,8 +677,8 @@ def test_a_bad_image_found_late_keeps_what_is_finished(features, folder, setting
     with pytest.raises(DatasetError, match="dog/4.png"):
         precompute(features, DatasetSpec(str(folder)), settings)
     assert len(list(settings.cache_dir.glob("*.partial/*.shard"))) == 5
-    run_model, calls = engine.Forward.features, []
-    monkeypatch.setattr(engine.Forward, "features", lambda *a: calls.append(1) or run_model(*a))
+    run_model, calls = engine.Forward.start, []
+    monkeypatch.setattr(engine.Forward, "start", lambda *a: calls.append(1) or run_model(*a))
     cache = open_cache(precompute(features, DatasetSpec(str(folder)), replace(settings, on_bad_image="skip")))
     assert len(calls) == 4  # one shard of the train rows, three of the test rows
     assert cache.num_rows == {"train": 11, "test": 6}
@@ -726,14 +768,14 @@ def test_many_damaged_shards_are_made_again_in_one_run(features, dataset, settin
 
 
 def test_an_image_that_changes_during_the_run_ends_it(features, folder, settings, monkeypatch):
-    run_model = engine.Forward.features
+    run_model = engine.Forward.start
 
     def change(self, images, view):
         image_replaced(folder)
         (folder / "test" / "dog" / "2.png").write_bytes((folder / "test" / "dog" / "1.png").read_bytes())
         return run_model(self, images, view)
 
-    monkeypatch.setattr(engine.Forward, "features", change)
+    monkeypatch.setattr(engine.Forward, "start", change)
     with pytest.raises(DatasetError, match="dog/2.png has changed since the command began; give the command again"):
         precompute(features, DatasetSpec(str(folder)), replace(settings, shard_rows=4, on_bad_image="skip"))
 

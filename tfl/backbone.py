@@ -125,7 +125,7 @@ def build(spec: FeatureSpec) -> Backbone:
       AssetError: the ImageNet weights could not be had.
     """
     architecture = require_architecture(spec.backbone)
-    with dtype_policy(spec.compute_dtype):
+    with dtype_policy(spec.compute_dtype), nothing_drawn():
         network = _pretrained(architecture, spec)
     digest = weights_digest(network)
     if spec.backbone.lower() == "resnet50" and spec.weights == "imagenet" and digest != RESNET50_IMAGENET_DIGEST:
@@ -169,6 +169,29 @@ def dtype_policy(compute_dtype: str) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
+
+
+@contextlib.contextmanager
+def nothing_drawn() -> Iterator[None]:
+    """Weights of layers built inside are zero where they would be drawn by chance, for those that get theirs next.
+
+    Under JAX the draw of each further shape is a compilation: of ResNet50 half a minute in all.
+    """
+    add_weight = keras.layers.Layer.add_weight
+
+    def add(layer: keras.layers.Layer, *args: Any, initializer: Any = None, **kwargs: Any) -> Any:
+        is_drawn = hasattr(initializer, "seed")
+        return add_weight(layer, *args, initializer=_zeros if is_drawn else initializer, **kwargs)
+
+    keras.layers.Layer.add_weight = add
+    try:
+        yield
+    finally:
+        keras.layers.Layer.add_weight = add_weight
+
+
+def _zeros(shape: tuple[int, ...], dtype: Any = None) -> np.ndarray:
+    return np.zeros(shape, dtype)
 
 
 def require_architecture(name: str) -> Callable[..., Any]:

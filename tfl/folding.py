@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from tfl.backbone import nothing_drawn
+
 CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D)
 
 
@@ -35,7 +37,8 @@ def fold_batch_norm(network: keras.Model) -> keras.Model:
     def called(operation: Any, *args: Any, **kwargs: Any) -> Any:
         return args[0] if operation.name in folded_away else operation(*args, **kwargs)
 
-    copy = keras.models.clone_model(network, clone_function=copied, call_function=called)
+    with nothing_drawn():
+        copy = keras.models.clone_model(network, clone_function=copied, call_function=called)
     for layer in copy.layers:
         if layer.name in norms:
             layer.set_weights(_folded_weights(network.get_layer(layer.name), norms[layer.name]))

@@ -7,13 +7,14 @@ the disk, while the next one is already at work; a killed run loses at most thes
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -41,6 +42,7 @@ logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 
 MAX_NAMED = 10  # bad images in one message
+BATCHES_AHEAD = 2  # that an accelerator has been given when the one before them is waited for
 
 
 @dataclass
@@ -167,6 +169,25 @@ def _num_bytes(image: Example | BadImage) -> int:
     return image.image.nbytes if isinstance(image, Example) else 0
 
 
+class _Part:
+    """A shard in the making."""
+
+    def __init__(self, shard: Shard, views: tuple[View, ...]) -> None:
+        self.shard = shard
+        self.labels: dict[bytes, int] = {}
+        self.features: dict[View, dict[bytes, np.ndarray]] = {view: {} for view in views}
+        self.skipped: list[BadImage] = []
+
+
+class _Batch(NamedTuple):
+    """Images on their way through the backbone; `wait` gives their features."""
+
+    part: _Part
+    view: View
+    examples: list[Example]
+    wait: Callable[[], np.ndarray]
+
+
 @dataclass
 class _Job:
     source: Dataset
@@ -179,6 +200,7 @@ class _Job:
 
     def __post_init__(self) -> None:
         self.progress = Progress(sum(self.partial.num_rows.values()) * len(self.spec.views))
+        self.computing: deque[_Batch] = deque()
 
     @cached_property
     def forward(self) -> engine.Forward:
@@ -232,19 +254,26 @@ class _Job:
 
     def _make(self, shards: list[Shard]) -> None:
         """While this thread computes, one reads the next images, and one writes the shard before."""
-        seen, started = UniqueIds(), time.monotonic()
+        seen, started, computed = UniqueIds(), time.monotonic(), self.progress.computed
+        self.computing.clear()
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
             images = chain.from_iterable(_ahead(reader, self._chunks(shards)))
             writing = writer.submit(lambda: None)
+            parts: deque[_Part] = deque()
             for shard in shards:
-                computed = self.progress.computed
-                rows, skipped, copied = self._rows(islice(images, shard.num_rows))
-                if (repeated := seen.add(rows.ids)) is not None:  # the merge sees the shards of earlier processes too
-                    raise DatasetError(f"the id {repeated!r} stands in two rows; ids are unique over all roles")
-                writing.result()
-                cost = Cost(time.monotonic() - started, self.progress.computed - computed, copied)
-                writing = writer.submit(self.partial.write, shard, rows, cost, skipped)
-                started = time.monotonic()
+                parts.append(_Part(shard, self.spec.views))
+                self._compute(parts[-1], islice(images, shard.num_rows))
+                if shard is shards[-1]:
+                    self._wait(0)
+                while parts and not any(batch.part is parts[0] for batch in self.computing):
+                    rows, skipped, copied = self._rows(parts[0])
+                    if (repeated := seen.add(rows.ids)) is not None:  # the merge sees earlier processes' shards too
+                        raise DatasetError(f"the id {repeated!r} stands in two rows; ids are unique over all roles")
+                    writing.result()
+                    now = time.monotonic()
+                    cost = Cost(now - started, self.progress.computed - computed, copied)
+                    started, computed = now, self.progress.computed
+                    writing = writer.submit(self.partial.write, parts.popleft().shard, rows, cost, skipped)
             writing.result()
 
     def _chunks(self, shards: list[Shard]) -> Iterator[list[Example | BadImage]]:
@@ -256,36 +285,66 @@ class _Job:
             except MemoryError as error:  # smaller batches would not help
                 raise DatasetError(f"too little memory to read {self.source.name}: {error}") from error
 
-    def _rows(self, images: Iterable[Example | BadImage]) -> tuple[Rows, list[BadImage], list[dict[str, Any]]]:
-        """A shard's features, labels and ids; the images that are left out; whence what is copied, not computed."""
-        labels: dict[bytes, int] = {}
+    def _compute(self, part: _Part, images: Iterable[Example | BadImage]) -> None:
+        """Give a shard's images to the backbone, in batches; the last of them may still be on their way."""
         waiting: dict[View, list[Example]] = {view: [] for view in self.spec.views}
-        features: dict[View, dict[bytes, np.ndarray]] = {view: {} for view in self.spec.views}
-        skipped: list[BadImage] = []
-        copied: list[dict[str, Any]] = []
         for image in images:
             if isinstance(image, BadImage):
-                skipped.append(self._skip(image))
+                part.skipped.append(self._skip(image))
                 continue
-            id_ = self._checked_id(image, labels)
-            labels[id_] = image.label
+            id_ = self._checked_id(image, part.labels)
+            part.labels[id_] = image.label
             for view, batch in waiting.items():
                 if self.donors.holds(id_, view):
                     self.progress.finished += 1
                 else:
                     batch.append(self._small(image, view))
                 if len(batch) == self.partial.making["batch_size"]:
-                    features[view] |= self._compute(batch, view)
-                    batch.clear()
+                    self._start(part, view, batch)
+                    waiting[view] = []
         for view, batch in waiting.items():
             if batch:
-                features[view] |= self._compute(batch, view)
-            held, origins = self.donors.read([id_ for id_ in labels if id_ not in features[view]], view)
-            features[view] |= held
+                self._start(part, view, batch)
+
+    def _start(self, part: _Part, view: View, examples: list[Example]) -> None:
+        wait = self.forward.start([example.image for example in examples], view)
+        self.computing.append(_Batch(part, view, examples, wait))
+        self._wait(BATCHES_AHEAD if engine.has_accelerator() else 0)
+
+    def _wait(self, num_left: int) -> None:
+        """Wait for the oldest batches, until no more than these are on their way."""
+        while len(self.computing) > num_left:
+            batch = self.computing.popleft()
+            batch.part.features[batch.view] |= self._stored(batch)
+            self.progress.finished += len(batch.examples)
+            self.progress.computed += len(batch.examples)
+            self.on_progress(self.progress)
+
+    def _stored(self, batch: _Batch) -> dict[bytes, np.ndarray]:
+        """The batch's features as they go into the file, by id."""
+        features = batch.wait()  # (n, d) float32
+        with np.errstate(over="ignore"):
+            stored = features.astype(self.spec.features.feature_dtype)
+        if not np.isfinite(stored).all():
+            row = int(np.argmin(np.isfinite(stored).all(axis=1)))
+            value = features[row][~np.isfinite(stored[row])][0]
+            raise CacheError(
+                f"the features of image {batch.examples[row].id!r} hold {value}, which {stored.dtype} cannot store as "
+                "a finite number; try --feature-dtype float32 or --compute-dtype float32"
+            )
+        return {example.id.encode(): feature for example, feature in zip(batch.examples, stored, strict=True)}
+
+    def _rows(self, part: _Part) -> tuple[Rows, list[BadImage], list[dict[str, Any]]]:
+        """A shard's features, labels and ids; the images that are left out; whence what is copied, not computed."""
+        copied: list[dict[str, Any]] = []
+        for view, features in part.features.items():
+            held, origins = self.donors.read([id_ for id_ in part.labels if id_ not in features], view)
+            features.update(held)
             copied += origins
-        original, *further = (self._matrix(list(labels), features[view]) for view in self.spec.views)
-        numbers, ids = np.asarray(list(labels.values()), np.int64), np.asarray(list(labels), "S")
-        return Rows(original, numbers, ids, dict(zip(self.spec.views[1:], further, strict=True))), skipped, copied
+        original, *further = (self._matrix(list(part.labels), features) for features in part.features.values())
+        numbers, ids = np.asarray(list(part.labels.values()), np.int64), np.asarray(list(part.labels), "S")
+        views = dict(zip(self.spec.views[1:], further, strict=True))
+        return Rows(original, numbers, ids, views), part.skipped, copied
 
     def _small(self, example: Example, view: View) -> Example:
         """The example, a large image as the network is shown it: many have to wait until they are a batch."""
@@ -330,19 +389,3 @@ class _Job:
                 f"{', '.join(names[:10])} (a split without labels, perhaps: leave it out with an empty split)"
             )
         return id_
-
-    def _compute(self, examples: list[Example], view: View) -> dict[bytes, np.ndarray]:
-        features = self.forward.features([example.image for example in examples], view)  # (n, d) float32
-        with np.errstate(over="ignore"):
-            stored = features.astype(self.spec.features.feature_dtype)
-        for example, wide, narrow in zip(examples, features, stored, strict=True):
-            if not np.isfinite(narrow).all():
-                value = wide[~np.isfinite(narrow)][0]
-                raise CacheError(
-                    f"the features of image {example.id!r} hold {value}, which {stored.dtype} cannot store as a finite "
-                    "number; try --feature-dtype float32 or --compute-dtype float32"
-                )
-        self.progress.finished += len(examples)
-        self.progress.computed += len(examples)
-        self.on_progress(self.progress)
-        return {example.id.encode(): feature for example, feature in zip(examples, stored, strict=True)}

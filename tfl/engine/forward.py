@@ -1,6 +1,6 @@
 """A backbone that is run on batches of one size."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -41,6 +41,10 @@ class Forward:
         Args:
           images: uint8 `(h, w, 3)`, or what `presented` made of such.
         """
+        return self.start(images, view)()
+
+    def start(self, images: Sequence[np.ndarray], view: View = "original") -> Callable[[], np.ndarray]:
+        """Begin with `features`; what is returned waits for them. An accelerator is at work in the meantime."""
         spare = self._batch_size - len(images)
         with exact_float32():
             if len(images) > 1 and len({(image.shape, image.dtype) for image in images}) == 1:
@@ -48,7 +52,8 @@ class Forward:
             else:
                 shown = [self._shown(image[None], view) for image in images]
                 pixels = ops.concatenate(shown + shown[:1] * spare)  # (batch_size, size, size, 3)
-            return np.asarray(ops.convert_to_numpy(self._network(pixels))[: len(images)])
+            features = self._network(pixels)
+        return lambda: np.asarray(ops.convert_to_numpy(features)[: len(images)])
 
     def presented(self, image: np.ndarray, view: View = "original") -> np.ndarray:
         """What the network is shown of an image, float32 `(size, size, 3)`: as large however large the image is."""
