@@ -3,7 +3,8 @@
     python scripts/benchmark.py reading FOLDER    what the checksums cost on reading a cache, in a folder for 800 MB
     python scripts/benchmark.py memory FOLDER     peak memory of precompute and of the merge, 6,000 and 60,000 images
     python scripts/benchmark.py heads CACHE       Keras' fit over ours, 32 heads over one, logistic and scikit-learn's
-    python scripts/benchmark.py extraction FOLDER images a second: engines, naive Keras, the whole command
+    python scripts/benchmark.py extraction FOLDER [DATASET]   images a second: engines, naive Keras, the command;
+                                                  without TFDS, DATASET is an .npz file
     python scripts/benchmark.py formats RUN FOLDER   every format of an exported model; what is exported into FOLDER
                                                   already, and its accuracy, is not made again
 
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,9 @@ SHARD_ROWS = 1024
 COMMAND_REPEATS = 1 if QUICK else 3
 COMMAND_IMAGES = (128, 256) if QUICK else (128, 640)
 RESNET50_MACS = 3.86e9  # multiply-adds of an image at 224 pixels, He et al. 2015, table 1 counts 3.8e9 without the top
-MATRIX = 2048
+ACCELERATOR_BATCHES = 20
+ACCELERATOR_IMAGES = (2_000, 42_000)
+Way = Callable[[Sequence[Any]], Callable[[], Any]]  # begins with a batch of images; what it returns waits for features
 
 
 def write_cache(folder: Path, num_rows: int) -> Path:
@@ -198,39 +201,47 @@ def reference(rows: Any) -> dict[str, list[float]]:
     return seconds
 
 
-def extraction(folder: Path) -> dict[str, Any]:
-    """Real CIFAR-10 through ResNet50 at 224 pixels: each engine, naive Keras, PyTorch, and the command `precompute`."""
+def extraction(folder: Path, dataset: str = "cifar10") -> dict[str, Any]:
+    """Real CIFAR-10 through ResNet50 at 224 pixels: each engine, naive Keras, PyTorch, and the command `precompute`.
+
+    Every way is given batch after batch, and only then waited for: an accelerator does not wait for the program.
+    """
     from tfl import backbone, datasets, engine
 
     batch_size = engine.default_batch_size(SHARD_ROWS)
-    examples = datasets.open_dataset(DatasetSpec()).examples("train", 0, 2 * batch_size)
+    num_batches = ACCELERATOR_BATCHES if engine.has_accelerator() else 2
+    examples = datasets.open_dataset(DatasetSpec(dataset)).examples("train", 0, num_batches * batch_size)
     images = [example.image for example in examples if isinstance(example, datasets.Example)]
-    batches = [images[:batch_size], images[batch_size:]]
-    ways: dict[str, Callable[[list[Any]], Any]] = {}
+    batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
+    ways: dict[str, Way] = {}
     for dtype in dtypes():
         built = backbone.build(FeatureSpec(compute_dtype=dtype))  # type: ignore[arg-type]
         if dtype == "float32":
             ways |= naive(built, batch_size)
         for name in engines(dtype):
-            ways[f"{name} {dtype}"] = engine.Forward(built, batch_size, name).features
+            ways[f"{name} {dtype}"] = engine.Forward(built, batch_size, name).start
         ways |= pytorch(dtype)
-    ways["matrix product bound"] = lambda batch: matrix_product(2 * RESNET50_MACS * len(batch))
-    for call in ways.values():
-        call(batches[0])
+        ways[f"{dtype} matrix product bound"] = partial(matrix_product, dtype)
     rates: dict[str, list[float]] = {name: [] for name in ways}
+    for way in ways.values():
+        way(batches[0])()
     for _ in range(REPEATS):
-        for name, call in ways.items():
-            rates[name].append(len(images) / seconds_of(lambda: [call(batch) for batch in batches]))  # noqa: B023
+        for name, way in ways.items():
+            rates[name].append(len(images) / seconds_of(partial(all_of, way, batches)))
     over = {
         name: statistics.median(ours / naive for ours, naive in zip(of, rates["keras predict"], strict=True))
         for name, of in rates.items()
     }
-    bare = ways[f"{engine.chosen('auto', 'float32')} float32"]
-    command = [
-        utilisation(folder, lambda: [bare(batch) for batch in batches], len(images)) for _ in range(COMMAND_REPEATS)
-    ]
+    bare = partial(all_of, ways[f"{engine.chosen('auto', 'float32')} float32"], batches)
+    command = [utilisation(folder, bare, len(images), dataset) for _ in range(COMMAND_REPEATS)]
     rates_and_ratios = {"images_per_second": rates, "median_over_keras_predict": over}
-    return {"batch_size": batch_size, **rates_and_ratios, "command": command}
+    return {"device": engine.device(), "batch_size": batch_size, **rates_and_ratios, "command": command}
+
+
+def all_of(way: Way, batches: Sequence[Sequence[Any]]) -> None:
+    """Every batch, the next begun before the last is waited for."""
+    for wait in [way(batch) for batch in batches]:
+        wait()
 
 
 def dtypes() -> list[str]:
@@ -255,21 +266,26 @@ def engines(dtype: str) -> list[str]:
     return found
 
 
-def naive(built: Any, batch_size: int) -> dict[str, Callable[[list[Any]], Any]]:
+def naive(built: Any, batch_size: int) -> dict[str, Way]:
     """What is done without tfl: `predict` on the whole model; and thingsvision's new model for every batch."""
     import keras
 
-    def new_model(batch: list[Any]) -> Any:
-        return keras.Model(built.model.input, built.model.output).predict_on_batch(np.stack(batch))
+    def predict(batch: Sequence[Any]) -> Callable[[], Any]:
+        features = built.model.predict(np.stack(batch), batch_size=batch_size, verbose=0)
+        return lambda: features
 
-    return {
-        "keras predict": lambda batch: built.model.predict(np.stack(batch), batch_size=batch_size, verbose=0),
-        "a new keras model for every batch": new_model,
-    }
+    def new_model(batch: Sequence[Any]) -> Callable[[], Any]:
+        features = keras.Model(built.model.input, built.model.output).predict_on_batch(np.stack(batch))
+        return lambda: features
+
+    return {"keras predict": predict, "a new keras model for every batch": new_model}
 
 
-def pytorch(dtype: str) -> dict[str, Callable[[list[Any]], Any]]:
-    """The ResNet50 of torchvision, where that is there: evaluation mode, channels_last; and by `torch.compile`."""
+def pytorch(dtype: str) -> dict[str, Way]:
+    """The ResNet50 of torchvision, where that is there: evaluation mode, channels_last; and by `torch.compile`.
+
+    On a GPU float32 is float32, and once more as PyTorch does it unasked: convolutions in TensorFloat-32.
+    """
     if importlib.util.find_spec("torchvision") is None:
         return {}
     import torch
@@ -282,45 +298,62 @@ def pytorch(dtype: str) -> dict[str, Callable[[list[Any]], Any]]:
     network = network.eval().to(device, getattr(torch, dtype), memory_format=torch.channels_last)
     compiled = torch.compile(network, options={"freezing": True})
 
-    def features(forward: Any, batch: list[Any]) -> Any:
+    def begin(forward: Any, batch: Sequence[Any], is_tf32: bool = False) -> Callable[[], Any]:
+        torch.backends.cudnn.allow_tf32 = is_tf32
         with torch.inference_mode():
             pixels = torch.from_numpy(np.stack(batch)).to(device).permute(0, 3, 1, 2).to(getattr(torch, dtype))
             pixels = torch.nn.functional.interpolate(pixels, (224, 224), mode="bilinear", antialias=True)
-            return forward(pixels.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
+            features = forward(pixels.contiguous(memory_format=torch.channels_last)).float()
+        return lambda: features.cpu().numpy()
 
-    return {
-        f"pytorch {dtype}": partial(features, network),
-        f"pytorch {dtype}, torch.compile": partial(features, compiled),
+    ways: dict[str, Way] = {
+        f"pytorch {dtype}": partial(begin, network),
+        f"pytorch {dtype}, torch.compile": partial(begin, compiled),
     }
+    if dtype == "float32" and device.type == "cuda":
+        ways["pytorch TensorFloat-32"] = partial(begin, network, is_tf32=True)
+    return ways
 
 
-def matrix_product(operations: float) -> None:
-    """As many floating-point operations in float32 matrix products, which bounds a direct convolution."""
+def matrix_product(dtype: str, batch: Sequence[Any]) -> Callable[[], Any]:
+    """As many floating-point operations as these images take, in matrix products: it bounds a direct convolution."""
     from keras import ops
 
     from tfl import engine
 
+    size = 8192 if engine.has_accelerator() else 2048
     with engine.exact_float32():
-        square = ops.ones((MATRIX, MATRIX))
-        for _ in range(max(1, round(operations / (2 * MATRIX**3)))):
-            square = ops.matmul(square, square) * 0
-        ops.convert_to_numpy(square)
+        square = ops.full((size, size), 1 / size, dtype)
+        for _ in range(max(1, round(2 * RESNET50_MACS * len(batch) / (2 * size**3)))):
+            square = ops.matmul(square, square)
+    return lambda: ops.convert_to_numpy(square[:1, :1])
 
 
-def utilisation(folder: Path, bare: Callable[[], Any], num_images: int) -> dict[str, float]:
+def utilisation(folder: Path, bare: Callable[[], Any], num_images: int, dataset: str) -> dict[str, float]:
     """`precompute` as a command on few and on more images: the rate of what is more, over the bare forward pass's.
 
     Args:
       bare: computes the features of `num_images`.
     """
+    from tfl import engine
+
     script, seconds = Path(__file__).with_name("precompute.py"), {}
     rates = [num_images / seconds_of(bare)]
-    for count in COMMAND_IMAGES:
+    few, more = ACCELERATOR_IMAGES if engine.has_accelerator() else COMMAND_IMAGES
+    for count in (few, more):
         with tempfile.TemporaryDirectory(dir=folder) as cache:
-            flags = ["--train-split", f"train[:{count}]", "--test-split", "", "--cache-dir", cache]
+            flags = [
+                "--dataset",
+                dataset,
+                "--train-split",
+                f"train[:{count}]",
+                "--test-split",
+                "",
+                "--cache-dir",
+                cache,
+            ]
             seconds[count] = seconds_of(partial(peak_bytes, [sys.executable, str(script), *flags]))
         rates.append(num_images / seconds_of(bare))
-    few, more = COMMAND_IMAGES
     rate, bare_rate = (more - few) / (seconds[more] - seconds[few]), statistics.median(rates)
     start = seconds[few] - few / rate
     return {"images_per_second": rate, "bare": bare_rate, "utilisation": rate / bare_rate, "start_seconds": start}
@@ -408,6 +441,7 @@ def formats(run_folder: Path, folder: Path) -> dict[str, Any]:
 def main() -> None:
     """Run what the command line names."""
     what, folder, *rest = [word for word in sys.argv[1:] if word != "--quick"]
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would leave other programs no GPU memory
     if what == "_merge":
         write_cache(Path(folder), int(rest[0]))
         return
@@ -418,7 +452,7 @@ def main() -> None:
         print(json.dumps({**described(), **heads(Path(folder))}, indent=2))
         return
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        result = {"reading": reading, "memory": memory, "extraction": extraction}[what](Path(scratch))
+        result = {"reading": reading, "memory": memory, "extraction": extraction}[what](Path(scratch), *rest)
     print(json.dumps({**described(), **result}, indent=2))
 
 

@@ -519,13 +519,25 @@ def _start_keras() -> None:
     TensorFlow too, where it is: Keras imports it later on any backend, and TensorFlow would speak then.
     """
     with _held_stderr():
-        import keras
-
+        with _absent("matplotlib", "sklearn"):  # Keras would import them for what tfl does not use, in 2 s
+            import keras
         keras.ops.zeros(1)
         with contextlib.suppress(ImportError):
             importlib.import_module("tensorflow")
         for chatty in ("absl", "tensorflow"):
             logging.getLogger(chatty).setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def _absent(*packages: str) -> Iterator[None]:
+    """Inside, packages that nothing has imported so far cannot be imported."""
+    names = [name for name in packages if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(names))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in names:
+            del sys.modules[name]
 
 
 @contextlib.contextmanager

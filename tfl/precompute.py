@@ -9,12 +9,12 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,8 +38,6 @@ from tfl.errors import CacheError, DatasetError
 from tfl.spec import VIEWS, CacheSpec, DatasetSpec, FeatureSpec, Settings, View, differences, require_views
 
 logger = logging.getLogger(__name__)
-
-Item = TypeVar("Item")
 
 MAX_NAMED = 10  # bad images in one message
 BATCHES_AHEAD = 2  # that an accelerator has been given when the one before them is waited for
@@ -157,14 +155,6 @@ def _refuse(bad: list[BadImage]) -> None:
         raise DatasetError("\n  ".join(lines) + "\nrepair or remove them, or leave them out: --on-bad-image skip")
 
 
-def _ahead(reader: Executor, items: Iterator[Item]) -> Iterator[Item]:
-    """The same items; the reader's thread gets the next one while the caller is at work on this one."""
-    reading = reader.submit(next, items, None)
-    while (item := reading.result()) is not None:
-        reading = reader.submit(next, items, None)
-        yield item
-
-
 def _num_bytes(image: Example | BadImage) -> int:
     return image.image.nbytes if isinstance(image, Example) else 0
 
@@ -257,7 +247,7 @@ class _Job:
         seen, started, computed = UniqueIds(), time.monotonic(), self.progress.computed
         self.computing.clear()
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-            images = chain.from_iterable(_ahead(reader, self._chunks(shards)))
+            images = chain.from_iterable(batches.ahead(reader, self._chunks(shards)))
             writing = writer.submit(lambda: None)
             parts: deque[_Part] = deque()
             for shard in shards:

@@ -9,13 +9,14 @@ import signal
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from tfl import trust
+from tfl import batches, trust
 from tfl.cache.ids import UniqueIds
 from tfl.cache.schema import CHUNK_BYTES, FORMAT, HDF5_VERSION
 from tfl.cache.shards import UNFINISHED, Summary, raise_if_full, read_shard, read_summary, sync_folder, totals_of
@@ -174,21 +175,21 @@ def _write_role(
     id_dtype = h5py.string_dtype("utf-8", max(summary.id_bytes for summary in summaries if summary.num_rows))
     digests: dict[str, Any] = {}
     start = 0
-    for path in shards:
-        let_through()
-        rows = read_shard(path)
-        rows = rows._replace(ids=rows.ids.astype(id_dtype))
-        if not digests:
-            for name, array in rows.arrays().items():
-                _create(group, name, count, array)
-                digests[name] = hashlib.sha256()
-        if (repeated := ids.add(rows.ids)) is not None:
-            raise CacheError(f"the id {repeated!r} stands in two rows; ids are unique over all roles")
-        for name, values in rows.arrays().items():
-            array = np.ascontiguousarray(values)
-            group[name][start : start + len(array)] = array
-            digests[name].update(array.view(np.uint8).data)
-        start += len(rows.ids)
+    with ThreadPoolExecutor(1) as reader:
+        for read in batches.ahead(reader, map(read_shard, shards)):
+            let_through()
+            rows = read._replace(ids=read.ids.astype(id_dtype))
+            if not digests:
+                for name, array in rows.arrays().items():
+                    _create(group, name, count, array)
+                    digests[name] = hashlib.sha256()
+            if (repeated := ids.add(rows.ids)) is not None:
+                raise CacheError(f"the id {repeated!r} stands in two rows; ids are unique over all roles")
+            for name, values in rows.arrays().items():
+                array = np.ascontiguousarray(values)
+                group[name][start : start + len(array)] = array
+                digests[name].update(array.view(np.uint8).data)
+            start += len(rows.ids)
     return {f"{role}/{name}": DIGEST_PREFIX + digest.hexdigest() for name, digest in digests.items()}
 
 
