@@ -54,6 +54,7 @@ HOMES = {
     "PIL": {"assets", "datasets"},
     "tyro": {"spec", "cli"},
     "scipy": {"head", "metrics"},
+    "threadpoolctl": {"head"},
 }
 
 

@@ -12,6 +12,21 @@ from tfl.spec import VIEWS, FeatureSpec
 IMAGES = np.random.default_rng(0).integers(0, 255, (3, 20, 17, 3), dtype=np.uint8)
 
 
+def test_nothing_is_drawn_for_weights_that_are_loaded_next():
+    def built():
+        layer = keras.layers.Dense(3)
+        layer.build((None, 4))
+        norm = keras.layers.BatchNormalization()
+        norm.build((None, 4))
+        return np.asarray(layer.kernel), np.asarray(norm.gamma)
+
+    with backbone.nothing_drawn():
+        kernel, gamma = built()
+    np.testing.assert_array_equal(kernel, np.zeros((4, 3), "f4"))
+    np.testing.assert_array_equal(gamma, np.ones(4, "f4"))
+    assert built()[0].all()  # as before
+
+
 @pytest.mark.usefixtures("tiny_backbone")
 def test_model_is_network_after_resize(features):
     built = backbone.build(features)

@@ -275,6 +275,30 @@ def test_jax_divides_a_batch_over_all_devices(built, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "features.npy"), ours, rtol=1e-4, atol=1e-5)
 
 
+PRINT_PROGRAMS = """
+import jax
+from pathlib import Path
+from tfl.engine import compile_function, machine
+double = lambda: float(compile_function(lambda x: x * 2)(jax.numpy.ones(())))
+kept = lambda: len(list(Path(os.environ["TFL_HOME"]).rglob("*-cache")))
+print(double(), kept())  # on a processor nothing is kept
+machine.has_accelerator = lambda: True
+print(double(), kept() > 0)
+"""
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+def test_jax_keeps_programs_of_an_accelerator(tmp_path, is_told):
+    """In tfl's folder, unless it has been told another."""
+    pytest.importorskip("jax")
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "TFL_HOME": str(tmp_path / "home")}
+    if is_told:
+        environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "other")
+    command = [sys.executable, "-c", WITHOUT_TENSORFLOW + "import os\n" + PRINT_PROGRAMS]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.splitlines()) == (0, ["2.0 0", f"2.0 {not is_told}"]), done.stderr
+
+
 def test_description_names_what_decides_the_last_bits():
     description = engine.describe("tensorflow", 8)
     assert description["engine"] == "tensorflow"

@@ -1,7 +1,8 @@
 """The one loop over the images: every view of each is computed once, and never again.
 
 Rows are made in shards. A shard is read, run through the backbone in batches of one size, checked, and left on
-the disk, while the next one is already at work; a killed run loses at most these two, and the same command goes on.
+the disk, while the next one is already at work; a killed run loses at most these two, on an accelerator some more, and
+the same command goes on.
 """
 
 import logging
@@ -9,7 +10,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, islice
@@ -40,7 +41,9 @@ from tfl.spec import VIEWS, CacheSpec, DatasetSpec, FeatureSpec, Settings, View,
 logger = logging.getLogger(__name__)
 
 MAX_NAMED = 10  # bad images in one message
-BATCHES_AHEAD = 2  # that an accelerator has been given when the one before them is waited for
+# An accelerator computes a shard in less time than a disk may take to say that one is written.
+BATCHES_AHEAD = 2  # that it has been given when the one before them is waited for
+SHARDS_AT_ONCE = 4  # that are written
 
 
 @dataclass
@@ -243,12 +246,13 @@ class _Job:
         self.on_progress(self.progress)
 
     def _make(self, shards: list[Shard]) -> None:
-        """While this thread computes, one reads the next images, and one writes the shard before."""
+        """While this thread computes, one reads the next images, and one or some write the shards before."""
         seen, started, computed = UniqueIds(), time.monotonic(), self.progress.computed
         self.computing.clear()
-        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        most_written = SHARDS_AT_ONCE if engine.has_accelerator() else 1
+        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(most_written) as writer:
             images = chain.from_iterable(batches.ahead(reader, self._chunks(shards)))
-            writing = writer.submit(lambda: None)
+            writing: deque[Future[None]] = deque()
             parts: deque[_Part] = deque()
             for shard in shards:
                 parts.append(_Part(shard, self.spec.views))
@@ -259,12 +263,14 @@ class _Job:
                     rows, skipped, copied = self._rows(parts[0])
                     if (repeated := seen.add(rows.ids)) is not None:  # the merge sees earlier processes' shards too
                         raise DatasetError(f"the id {repeated!r} stands in two rows; ids are unique over all roles")
-                    writing.result()
+                    if len(writing) == most_written:
+                        writing.popleft().result()
                     now = time.monotonic()
                     cost = Cost(now - started, self.progress.computed - computed, copied)
                     started, computed = now, self.progress.computed
-                    writing = writer.submit(self.partial.write, parts.popleft().shard, rows, cost, skipped)
-            writing.result()
+                    writing.append(writer.submit(self.partial.write, parts.popleft().shard, rows, cost, skipped))
+            for written in writing:
+                written.result()
 
     def _chunks(self, shards: list[Shard]) -> Iterator[list[Example | BadImage]]:
         """The shards' images, as many at a time as a batch has, or fewer if they are large."""

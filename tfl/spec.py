@@ -200,7 +200,7 @@ class Settings:
     """Images in one forward pass; 0 takes what an unfinished cache was begun with, else an even part of a shard: up to
     32 on a CPU, 256 on each GPU."""
     shard_rows: int = 1024
-    """Rows in one piece on their way to the file; a killed run loses two such pieces at most."""
+    """Rows in one piece on their way to the file; a killed run loses two such pieces at most, on a GPU seven."""
     on_bad_image: Literal["error", "skip"] = "error"
     """An image that cannot be read ends the command, or is left out and listed in the cache's provenance."""
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from tfl.engine.machine import keep_programs
+
 
 def compile_function(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of tensors, traced and compiled once on backends that can."""
@@ -17,6 +19,7 @@ def compile_function(function: Callable[..., Any]) -> Callable[..., Any]:
     if backend == "jax":
         import jax
 
+        keep_programs()
         return jax.jit(function)  # type: ignore[no-any-return]
     return function
 

@@ -7,9 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfl import assets
 from tfl.engine import openvino, pytorch
-from tfl.engine.machine import OPENVINO, TORCH_COMPILE, has_accelerator, threads
+from tfl.engine.machine import OPENVINO, TORCH_COMPILE, has_accelerator, keep_programs, threads
 from tfl.errors import TflError
 
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -110,8 +109,7 @@ def _jax(model: keras.Model, shape: tuple[int | None, ...]) -> Compiled:
     import jax
     from jax.sharding import NamedSharding, PartitionSpec
 
-    if has_accelerator():
-        _keep_programs()
+    keep_programs()
     mesh = jax.make_mesh((jax.local_device_count(),), ("devices",), devices=jax.local_devices())
     everywhere, by_rows = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("devices",)))
     variables = [
@@ -125,18 +123,6 @@ def _jax(model: keras.Model, shape: tuple[int | None, ...]) -> Compiled:
         return forward(trainable, frozen, jax.device_put(batch, by_rows if is_divided else everywhere))
 
     return run
-
-
-def _keep_programs() -> None:
-    """Let JAX keep what it compiles, unless it has been told where to: on an H100 ResNet50 takes it 6 s.
-
-    On an accelerator it tries kernels out; a run that goes on then has those of the run before, and so the same bits.
-    """
-    import jax
-
-    if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(assets.home() / "jax"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 def _torch(model: keras.Model, shape: tuple[int | None, ...]) -> Compiled:

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import scipy.optimize
+import threadpoolctl
 from keras import ops
 
 from tfl import engine
@@ -42,7 +43,8 @@ def search(recipe: Logistic, fitting: Rows, val: Rows | None = None, listeners: 
       RunError: the loss is no longer finite.
     """
     started = time.perf_counter()
-    basis, loss_of = basis_of(fitting), _loss_function(fitting)
+    basis = basis_of(fitting)
+    loss_of = _loss_function(fitting, basis)
     solution = _zero(fitting)
     trials, heads, worse = [], [], 0
     for l2 in sorted(recipe.l2, reverse=True):
@@ -68,7 +70,7 @@ def search(recipe: Logistic, fitting: Rows, val: Rows | None = None, listeners: 
         # they serve as well. Fewer rows than columns span less than more rows do.
         own = basis if fitting.num_rows >= rows.num_features else basis_of(rows)
         limits = (recipe.tolerance, recipe.max_iterations)
-        solved = _solve(solution, l2, own, _loss_function(rows), limits)
+        solved = _solve(solution, l2, own, _loss_function(rows, own), limits)
         return dense([own.scaling.folded(solved.kernel, solved.bias)])
 
     return Search(head, trials, chosen, val_logits, refit)
@@ -82,30 +84,37 @@ def _zero(rows: Rows) -> _Solution:
 LossFunction = Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray, np.ndarray, float]]
 
 
-def _loss_function(rows: Rows) -> LossFunction:
-    """Kernel `(d, c)` and bias `(c,)` on raw features to the weighted mean cross-entropy and its gradients.
+def _loss_function(rows: Rows, basis: Basis) -> LossFunction:
+    """Coefficients of eigenvectors `(r, c)` and bias `(c,)` to the weighted mean cross-entropy and its gradients.
 
-    Its fourth value is the mean of p (1 - p) over rows and classes.
+    The kernel on standardised features is `basis.vectors` times the coefficients. The fourth value is the mean of
+    p (1 - p) over rows and classes.
     """
     weights = rows.weights / rows.weights.sum(dtype=np.float64)
     x, labels = to_device(rows.features, rows.labels)
     w = ops.convert_to_tensor(weights.astype(np.float32))  # (n,)
+    scaled = tuple(ops.convert_to_tensor(a) for a in (basis.vectors, basis.scaling.mean, basis.scaling.scale))
 
-    def loss_and_gradients(x: Any, labels: Any, w: Any, kernel: Any, bias: Any) -> Any:
-        log_p = ops.log_softmax(ops.matmul(x, kernel) + bias)  # (n, d) @ (d, c) + (c,)
+    def loss_and_gradients(x: Any, labels: Any, w: Any, scaled: Any, inner: Any, bias: Any) -> Any:
+        vectors, mean, scale = scaled  # (d, r), (d,), (d,)
+        kernel = ops.matmul(vectors, inner) / scale[:, None]  # (d, c), on the features as they are
+        log_p = ops.log_softmax(ops.matmul(x, kernel) + (bias - ops.matmul(mean, kernel)))  # (n, c)
         p, y = ops.exp(log_p), ops.one_hot(labels, rows.num_classes)  # (n, c)
         error = (p - y) * w[:, None]  # (n, c)
         loss = -ops.sum(w * ops.sum(y * log_p, axis=-1))
-        # The small matrix is transposed, not the features.
-        return loss, ops.matmul(ops.transpose(error), x), ops.sum(error, axis=0), ops.mean(p * (1 - p))
+        bias_gradient = ops.sum(error, axis=0)  # (c,)
+        # The small matrices are transposed, not the features and the eigenvectors.
+        gradient = (ops.matmul(ops.transpose(error), x) - bias_gradient[:, None] * mean) / scale  # (c, d)
+        return loss, ops.matmul(gradient, vectors), bias_gradient, ops.mean(p * (1 - p))
 
     compiled = engine.compile_function(loss_and_gradients)
 
-    def loss_of(kernel: np.ndarray, bias: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, float]:
+    def loss_of(inner: np.ndarray, bias: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, float]:
+        variables = (ops.convert_to_tensor(array, "float32") for array in (inner, bias))
         with engine.exact_float32():
-            values = compiled(x, labels, w, ops.convert_to_tensor(kernel), ops.convert_to_tensor(bias))
-        loss, kernel_gradient, bias_gradient, spread = (np.asarray(ops.convert_to_numpy(value)) for value in values)
-        return float(loss), kernel_gradient.T, bias_gradient, float(spread)
+            values = compiled(x, labels, w, scaled, *variables)
+        loss, gradient, bias_gradient, spread = (np.asarray(ops.convert_to_numpy(value)) for value in values)
+        return float(loss), gradient.T, bias_gradient, float(spread)
 
     return loss_of
 
@@ -132,17 +141,16 @@ def _solve(start: _Solution, l2: float, basis: Basis, loss_of: LossFunction, lim
 
     def objective(v: np.ndarray) -> tuple[float, np.ndarray]:
         inner, bias = unpacked(v)
-        folded = basis.scaling.folded(basis.vectors @ inner.astype(np.float32), bias)
-        loss, kernel_gradient, bias_gradient, last["spread"] = loss_of(*folded)
+        loss, gradient, bias_gradient, last["spread"] = loss_of(inner, bias)
         if not np.isfinite(loss):
             raise RunError(f"the loss is {loss} with l2 {l2}; try larger ones: --l2")
-        gradient = basis.vectors.T @ basis.scaling.unfolded(kernel_gradient, bias_gradient)  # (r, d) @ (d, c)
         in_v = np.concatenate([(shrink * (gradient + l2 * inner)).ravel(), bias_gradient * bias_shrink])
         return loss + l2 / 2 * float((inner**2).sum()), in_v
 
     first = np.concatenate([(basis.vectors.T @ start.kernel / shrink).ravel(), start.bias / bias_shrink])
     options = {"maxiter": limits[1], "maxcor": MEMORY, "gtol": limits[0], "ftol": 1e-9}
-    found = scipy.optimize.minimize(objective, first.astype(np.float64), jac=True, method="L-BFGS-B", options=options)
+    with threadpoolctl.threadpool_limits(1, "blas"):  # its many products of vectors are too short to be shared
+        found = scipy.optimize.minimize(objective, first.astype(float), jac=True, method="L-BFGS-B", options=options)
     if found.nit >= limits[1]:
         logger.warning("l2 %g: not converged after %d iterations (--max-iterations)", l2, found.nit)
     inner, bias = unpacked(found.x)

@@ -32,10 +32,6 @@ class Scaling:
         kernel = kernel / self.scale[:, None]
         return kernel.astype(np.float32), (bias - self.mean @ kernel).astype(np.float32)
 
-    def unfolded(self, kernel_gradient: np.ndarray, bias_gradient: np.ndarray) -> np.ndarray:
-        """Gradient in the kernel on standardised features, from the gradients in what `folded` gave."""
-        return np.asarray((kernel_gradient - np.outer(self.mean, bias_gradient)) / self.scale[:, None])
-
 
 @dataclass(frozen=True)
 class Moments:
