@@ -342,16 +342,8 @@ def utilisation(folder: Path, bare: Callable[[], Any], num_images: int, dataset:
     few, more = ACCELERATOR_IMAGES if engine.has_accelerator() else COMMAND_IMAGES
     for count in (few, more):
         with tempfile.TemporaryDirectory(dir=folder) as cache:
-            flags = [
-                "--dataset",
-                dataset,
-                "--train-split",
-                f"train[:{count}]",
-                "--test-split",
-                "",
-                "--cache-dir",
-                cache,
-            ]
+            slices = ["--train-split", f"train[:{count}]", "--test-split", ""]
+            flags = ["--dataset", dataset, *slices, "--cache-dir", cache]
             seconds[count] = seconds_of(partial(peak_bytes, [sys.executable, str(script), *flags]))
         rates.append(num_images / seconds_of(bare))
     rate, bare_rate = (more - few) / (seconds[more] - seconds[few]), statistics.median(rates)

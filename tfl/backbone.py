@@ -175,7 +175,7 @@ def dtype_policy(compute_dtype: str) -> Iterator[None]:
 def nothing_drawn() -> Iterator[None]:
     """Weights of layers built inside are zero where they would be drawn by chance, for those that get theirs next.
 
-    Under JAX the draw of each further shape is a compilation: of ResNet50 half a minute in all.
+    Under JAX the draw of each further shape is a compilation: of ResNet50 10 s in all.
     """
     add_weight = keras.layers.Layer.add_weight
 
