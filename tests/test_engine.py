@@ -1,5 +1,6 @@
 import importlib.util
 import os
+import platform
 import resource
 import subprocess
 import sys
@@ -414,6 +415,28 @@ def test_available_memory_is_the_least_of_all_limits(tmp_path, files, expected):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     assert engine.available_memory(tmp_path) == expected
+
+
+COUNT_FAULTS = """
+import resource
+from tfl.engine import memory
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    bytearray(64 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults())
+memory.keep_freed_memory()
+faults()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told so")
+def test_freed_memory_is_kept():
+    done = subprocess.run([sys.executable, "-c", COUNT_FAULTS], capture_output=True, text=True, check=True)
+    before, after = map(int, done.stdout.split())
+    assert after < 100 < before
 
 
 def test_available_memory_without_proc_is_all_there_is(tmp_path, monkeypatch):

@@ -10,7 +10,8 @@ from keras import ops
 from tfl.backbone import Backbone
 from tfl.engine.arithmetic import exact_float32
 from tfl.engine.compiled import Compiled, compile_model
-from tfl.engine.machine import OPENVINO
+from tfl.engine.machine import OPENVINO, has_accelerator
+from tfl.engine.memory import keep_freed_memory
 from tfl.engine.resizing import has_few_shapes, present_singly
 from tfl.folding import fold_batch_norm
 from tfl.spec import View
@@ -28,6 +29,8 @@ class Forward:
         self._backbone = backbone
         self._batch_size = batch_size
         self._presented: dict[tuple[View, bool], Compiled] = {}
+        if not has_accelerator():
+            keep_freed_memory()
         with exact_float32():
             shape = (batch_size, spec.image_size, spec.image_size, 3)
             self._network = compile_model(_folded(backbone.network, engine), shape, engine, spec.compute_dtype)

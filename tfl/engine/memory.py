@@ -1,5 +1,6 @@
-"""How much main memory this process may still take."""
+"""How much main memory this process may still take, and what becomes of what it frees."""
 
+import ctypes
 import os
 import re
 import resource
@@ -24,6 +25,20 @@ def available_memory(root: Path = Path("/")) -> int:
     if limit != resource.RLIM_INFINITY and mapped is not None:
         rooms.append(limit - mapped * 1024)
     return max(0, min(rooms))
+
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what is freed: the system would take it, and clear every page when it is asked for anew.
+
+    Large tensors are freed and asked for in every batch. PyTorch takes half the time with this on a processor. Nothing
+    is done where there is no glibc.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(M_TRIM_THRESHOLD, -1)  # never
+        libc.mallopt(M_MMAP_MAX, 0)  # no piece, however large, by a mapping of its own
 
 
 # Of cgroup v2 and v1: the limit, what is in use, and what of that is file pages that the kernel drops when pressed.
