@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from tfl import words
+from tfl import extras, words
 from tfl.errors import CacheError, DatasetError, RunError, SpecError, TflError
 from tfl.recipes import RECIPES, Mlp, Recipe, RecipeName, Reference, Selection, Shots, name_of
 from tfl.spec import Artefact, DatasetSpec, FeatureSpec, Settings, View
@@ -519,25 +519,13 @@ def _start_keras() -> None:
     TensorFlow too, where it is: Keras imports it later on any backend, and TensorFlow would speak then.
     """
     with _held_stderr():
-        with _absent("matplotlib", "sklearn"):  # Keras would import them for what tfl does not use, in 2 s
+        with extras.absent("matplotlib", "sklearn"):  # Keras would import them for what tfl does not use, in 2 s
             import keras
         keras.ops.zeros(1)
         with contextlib.suppress(ImportError):
             importlib.import_module("tensorflow")
         for chatty in ("absl", "tensorflow"):
             logging.getLogger(chatty).setLevel(logging.ERROR)
-
-
-@contextlib.contextmanager
-def _absent(*packages: str) -> Iterator[None]:
-    """Inside, packages that nothing has imported so far cannot be imported."""
-    names = [name for name in packages if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(names))  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        for name in names:
-            del sys.modules[name]
 
 
 @contextlib.contextmanager

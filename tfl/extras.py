@@ -1,6 +1,9 @@
-"""Packages that one option needs and others do not: extras of the distribution."""
+"""Packages that one option needs and others do not: extras of the distribution; and packages that nobody needs."""
 
+import contextlib
 import importlib
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 from tfl.errors import ExtraError
@@ -18,6 +21,18 @@ def required(module: str, extra: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise missing(error, extra) from error
+
+
+@contextlib.contextmanager
+def absent(*packages: str) -> Iterator[None]:
+    """Inside, packages that nothing has imported so far cannot be imported."""
+    names = [name for name in packages if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(names))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in names:
+            del sys.modules[name]
 
 
 def missing(error: ImportError, extra: str) -> ExtraError:

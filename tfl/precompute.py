@@ -194,6 +194,9 @@ class _Job:
     def __post_init__(self) -> None:
         self.progress = Progress(sum(self.partial.num_rows.values()) * len(self.spec.views))
         self.computing: deque[_Batch] = deque()
+        self.batches_ahead, self.shards_at_once = (
+            (BATCHES_AHEAD, SHARDS_AT_ONCE) if engine.has_accelerator() else (0, 1)
+        )
 
     @cached_property
     def forward(self) -> engine.Forward:
@@ -249,8 +252,7 @@ class _Job:
         """While this thread computes, one reads the next images, and one or some write the shards before."""
         seen, started, computed = UniqueIds(), time.monotonic(), self.progress.computed
         self.computing.clear()
-        most_written = SHARDS_AT_ONCE if engine.has_accelerator() else 1
-        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(most_written) as writer:
+        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(self.shards_at_once) as writer:
             images = chain.from_iterable(batches.ahead(reader, self._chunks(shards)))
             writing: deque[Future[None]] = deque()
             parts: deque[_Part] = deque()
@@ -263,7 +265,7 @@ class _Job:
                     rows, skipped, copied = self._rows(parts[0])
                     if (repeated := seen.add(rows.ids)) is not None:  # the merge sees earlier processes' shards too
                         raise DatasetError(f"the id {repeated!r} stands in two rows; ids are unique over all roles")
-                    if len(writing) == most_written:
+                    if len(writing) == self.shards_at_once:
                         writing.popleft().result()
                     now = time.monotonic()
                     cost = Cost(now - started, self.progress.computed - computed, copied)
@@ -305,7 +307,7 @@ class _Job:
     def _start(self, part: _Part, view: View, examples: list[Example]) -> None:
         wait = self.forward.start([example.image for example in examples], view)
         self.computing.append(_Batch(part, view, examples, wait))
-        self._wait(BATCHES_AHEAD if engine.has_accelerator() else 0)
+        self._wait(self.batches_ahead)
 
     def _wait(self, num_left: int) -> None:
         """Wait for the oldest batches, until no more than these are on their way."""

@@ -95,7 +95,7 @@ def keep_programs() -> None:
     """
     import jax
 
-    if has_accelerator() and jax.config.jax_compilation_cache_dir is None:
+    if jax.config.jax_compilation_cache_dir is None and has_accelerator():
         jax.config.update("jax_compilation_cache_dir", str(assets.home() / "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 

@@ -1,11 +1,12 @@
 """Intel's OpenVINO, on a processor."""
 
 import contextlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from tfl.extras import absent
 
 DTYPES = {"float32": ("FP32", "f32"), "bfloat16": ("BF16", "bf16"), "float16": ("FP16", "f16")}
 """Of a compute dtype: OpenVINO's words for the processor's ability and for the hint."""
@@ -39,15 +40,6 @@ def compile_model(function: Any, compute_dtype: str, threads: int) -> Callable[[
     return lambda batch: compiled(np.asarray(batch))[0].copy()  # the next batch writes into the same memory
 
 
-@contextlib.contextmanager
-def without_telemetry() -> Iterator[None]:
+def without_telemetry() -> contextlib.AbstractContextManager[None]:
     """OpenVINO 2026.4 tells Google Analytics that it was imported, unasked, unless it finds no `openvino_telemetry`."""
-    name = "openvino_telemetry"
-    if name in sys.modules:
-        yield
-        return
-    sys.modules[name] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[name]
+    return absent("openvino_telemetry")
