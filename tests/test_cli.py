@@ -215,14 +215,20 @@ def test_precompute_and_train_without_tensorflow(work, backend):
     pytest.importorskip(backend)
     environment = {**os.environ, "KERAS_BACKEND": backend}
 
-    def run(*arguments):
+    def start(*arguments):
         command = [sys.executable, "-c", WITHOUT_TENSORFLOW + MAIN, *arguments]
-        done = subprocess.run(command, cwd=work["folder"], capture_output=True, text=True, check=False, env=environment)
-        return last_line(done)
+        return subprocess.run(command, cwd=work["folder"], capture_output=True, text=True, check=False, env=environment)
+
+    def run(*arguments):
+        return last_line(start(*arguments))
 
     cache = run("precompute", "--dataset", "colours.npz", *SMALL, "--cache-dir", f"{backend}-cache")
     assert Path(cache).name == Path(work["cache"]).name  # the same fingerprint
     assert run("train", cache, "--epochs", "2").startswith("runs/")
+    refused = start("train", cache, "--tensorboard", "--name", "logged")
+    assert refused.returncode == 1
+    assert "TensorBoard's files need TensorFlow" in refused.stderr
+    assert not (work["folder"] / "runs" / "logged").exists(), "refused before the training"
 
 
 def test_no_chatter_of_a_tensorflow_that_keras_imports_later(work):

@@ -1,3 +1,4 @@
+import errno
 import io
 import os
 import shutil
@@ -127,6 +128,17 @@ def test_written_npz_keeps_its_dataset_identity(dataset, tmp_path):
     assert [e.id for e in carried.examples("test", 0, 3)] == [e.id for e in source.examples("test", 0, 3)]
     with pytest.raises(DatasetError, match="exists already"):
         datasets.write_npz(source, tmp_path / "carried.npz")
+
+
+def test_npz_that_cannot_be_written_leaves_nothing(dataset, tmp_path, monkeypatch):
+    def fill_the_disk(file, **_):
+        file.write(b"PK")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", fill_the_disk)
+    with pytest.raises(OSError, match="No space left"):
+        datasets.write_npz(datasets.open_dataset(dataset), tmp_path / "carried.npz")
+    assert not list(tmp_path.glob("carried*"))
 
 
 def test_changed_npz_is_not_taken_for_its_dataset(dataset, tmp_path):
@@ -651,7 +663,7 @@ def test_unknown_name_says_what_is_expected():
         datasets.open_dataset(DatasetSpec(dataset="no_such_set"))
 
 
-def test_tfds_set_without_ids_and_in_grey(tmp_path, monkeypatch):
+def test_tfds_set_without_ids_and_in_grey(tmp_path, monkeypatch, capfd):
     """TFDS's own ids, and three channels."""
     import tensorflow_datasets as tfds
 
@@ -661,6 +673,7 @@ def test_tfds_set_without_ids_and_in_grey(tmp_path, monkeypatch):
     assert [example.id for example in examples] == [f"dummy_mnist-train.tfrecord-00000-of-00001__{i}" for i in (3, 4)]
     assert [example.image.shape for example in examples] == [(28, 28, 3)] * 2
     assert source.class_names == tuple("0123456789")
+    assert capfd.readouterr().out == "", "what TFDS says while it prepares is no result"
 
 
 @pytest.mark.parametrize(("is_flipped", "message"), [(False, "Unknown image file format"), (True, "corrupted record")])
