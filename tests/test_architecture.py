@@ -23,6 +23,7 @@ ROOMS = (
     "batches",
     "served",
     "predict",
+    "resampling",
     "backbone",
     "folding",
     "engine",

@@ -321,6 +321,33 @@ def test_mlp_learns_what_no_line_divides():
     assert (head.logits_of(refitted, val.features).argmax(axis=1) == val.labels).mean() > 0.95
 
 
+@pytest.mark.parametrize("hidden", [(16,), (16, 8, 4)])
+def test_the_head_of_several_members_gives_the_mean_of_their_logits(hidden):
+    rows = make_rows(60)
+    scaling = scaling_of(rows)
+    network = mlp._network(Mlp(hidden, members=3, seed=2), rows)
+    of_members = keras.ops.convert_to_numpy(network(scaling.apply(rows.features)))
+    assert of_members.shape == (60, 3, 3)
+    (kernel, bias), *rest = mlp._mean_of(mlp._parameters(network))
+    joined = model.dense([scaling.folded(kernel, bias), *rest])
+    np.testing.assert_allclose(head.logits_of(joined, rows.features), of_members.mean(axis=1), atol=1e-4)
+    spread = of_members.std(axis=1).mean()
+    assert spread > 0.1 * of_members.std(), "members begin at different weights"
+
+
+def test_members_train_as_one_alone_does_and_differ():
+    """Three at once are as good as each would be: the loss of one does not weaken another's."""
+    fitting, val = ring(600, 0), ring(300, 1)
+    settings = {"dropout": 0.0, "label_smoothing": 0.0, "epochs": 25, "batch_size": 32, "learning_rate": 0.02}
+    found = head.search(Mlp((16,), members=3, **settings), fitting, val)
+    assert found.trial["val_accuracy"] > 0.95
+    assert found.trial["setting"]["members"] == 3
+    kernel = found.head.get_weights()[0]  # (2, 3 * 16)
+    assert kernel.shape == (2, 48)
+    assert len(np.unique(kernel[0])) == 48
+    assert (head.logits_of(found.refit(fitting), val.features).argmax(axis=1) == val.labels).mean() > 0.95
+
+
 def test_mlp_of_one_seed_is_one_head():
     rows = make_rows(100, num_views=2)
     recipe = Mlp(hidden=(8, 8), epochs=2, batch_size=32, seed=3)
@@ -358,10 +385,11 @@ def test_a_batch_draws_views_and_mixes_pairs():
     is_first = np.isclose(x, views[0]).all(axis=1)
     np.testing.assert_allclose(x, np.where(is_first[:, None], *views))
     assert 10 < is_first.sum() < 54
-    assert set(y.sum(axis=1)) == {1.0} == set(weights.tolist())
+    assert y.shape == (64, 1, 3)
+    assert set(y.sum(axis=-1).ravel()) == {1.0} == set(weights.ravel())
     mixed = mlp._Batches(Mlp(mixup=1.0, batch_size=64), rows, scaling_of(rows))
-    assert any(0.05 < mixed[0][1].max(axis=1).min() < 0.95 for _ in range(5))
-    np.testing.assert_allclose(mixed[0][1].sum(axis=1), 1, rtol=1e-5)
+    assert any(0.05 < mixed[0][1].max(axis=-1).min() < 0.95 for _ in range(5))
+    np.testing.assert_allclose(mixed[0][1].sum(axis=-1), 1, rtol=1e-5)
 
 
 def test_mixing_keeps_what_each_class_counts():
@@ -370,9 +398,10 @@ def test_mixing_keeps_what_each_class_counts():
     weights = examples.class_weights(np.bincount(labels), Selection(class_weight="balanced"))
     rows = Rows((rng.normal(size=(2100, 3)).astype(np.float32),), labels, 2, weights)
     batches = mlp._Batches(Mlp(mixup=0.2, batch_size=2100), rows, scaling_of(rows))
-    _, y, counted = batches[0]
+    _, of_members, counted = batches[0]
+    y = of_members[:, 0]
     np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-5)
-    mass = (y * counted[:, None]).sum(axis=0)
+    mass = (y * counted).sum(axis=0)
     assert mass[1] / mass.sum() == pytest.approx(0.5, abs=0.01)
 
 
@@ -472,6 +501,7 @@ def test_alone_keeps_what_was_asked_for():
         (Ridge, {"l2": (-1.0,)}),
         (Mlp, {"hidden": ()}),
         (Mlp, {"hidden": (0,)}),
+        (Mlp, {"members": 0}),
         (Mlp, {"dropout": 1.0}),
         (Mlp, {"mixup": -0.1}),
         (Mlp, {"learning_rate": float("nan")}),

@@ -24,6 +24,7 @@ from keras import ops
 
 from tfl import assets, hdf5, trust
 from tfl.errors import AssetError, BackboneError
+from tfl.resampling import resample
 from tfl.spec import DIGEST_PREFIX, LAST_LAYER, FeatureSpec, View
 
 logger = logging.getLogger(__name__)
@@ -80,10 +81,7 @@ class Backbone:
 
     def shown(self, views: tuple[View, ...]) -> keras.Model:
         """Images as views, view after view: uint8 `(n, h, w, 3)` to float32 `(v * n, image_size, image_size, 3)`."""
-        if views == ("original",):
-            return self.resize
-        images = keras.Input((None, None, 3), dtype="uint8", name="images")
-        return keras.Model(images, ops.concatenate([self.presented(view)(images) for view in views]), name="views")
+        return self.resize if views == ("original",) else shown(self.spec, views)
 
     def over(self, views: tuple[View, ...]) -> keras.Model:
         """The mean over the views that `shown` gives: float32 `(v * n, ...)` to `(n, d)`; the network stands once."""
@@ -316,12 +314,23 @@ def window(view: View, image_size: int) -> tuple[int, int, int]:
     return image_size + spare, top, left
 
 
-def _presentation(spec: FeatureSpec, view: View) -> keras.Model:
+def shown(spec: FeatureSpec, views: tuple[View, ...], is_portable: bool = False) -> keras.Model:
+    """As `Backbone.shown`, of any backbone of this spec.
+
+    Args:
+      is_portable: of operations alone that every format can carry, where Keras' own resizing is of others.
+    """
+    images = keras.Input((None, None, 3), dtype="uint8", name="images")
+    pixels = [_presentation(spec, view, is_portable)(images) for view in views]
+    return keras.Model(images, pixels[0] if len(views) == 1 else ops.concatenate(pixels), name="views")
+
+
+def _presentation(spec: FeatureSpec, view: View, is_portable: bool = False) -> keras.Model:
     """Casting and resizing, and what a view adds; every shape behind the images' own is static."""
     images = keras.Input((None, None, 3), dtype="uint8", name="images")
     size = spec.image_size
     side, top, left = window(view, size)
-    pixels = _resized(images, side, spec)
+    pixels = _resized(images, side, spec, is_portable)
     if view in CROPS:
         pixels = pixels[:, top : top + size, left : left + size]  # (n, size, size, 3)
     if view == "hflip":
@@ -329,16 +338,28 @@ def _presentation(spec: FeatureSpec, view: View) -> keras.Model:
     return keras.Model(images, pixels, name="resize" if view == "original" else f"resize_{view}")
 
 
-def _resized(images: keras.KerasTensor, size: int, spec: FeatureSpec) -> keras.KerasTensor:
+def _resized(images: keras.KerasTensor, size: int, spec: FeatureSpec, is_portable: bool) -> keras.KerasTensor:
     # Cast first: resizing integers rounds back to integers in some paths and not in others.
+    pixels = ops.cast(images, "float32")
+    is_like_elsewhere, is_simple = _traits_of_keras_resizing(spec)
+    if not is_like_elsewhere or (is_portable and not is_simple):
+        return resample(pixels, size, spec.interpolation, spec.antialias, spec.resize_mode)
     return ops.image.resize(
-        ops.cast(images, "float32"),
+        pixels,
         (size, size),
         interpolation=spec.interpolation,
         antialias=spec.antialias,
         crop_to_aspect_ratio=spec.resize_mode == "crop",
         pad_to_aspect_ratio=spec.resize_mode == "pad",
     )
+
+
+def _traits_of_keras_resizing(spec: FeatureSpec) -> tuple[bool, bool]:
+    """Whether it gives on this backend what it gives on others, and whether every format has it; see `resampling`."""
+    is_simple = spec.interpolation == "nearest" or (spec.interpolation == "bilinear" and not spec.antialias)
+    if spec.interpolation == "bicubic":
+        return spec.antialias, is_simple
+    return keras.backend.backend() != "torch" or not spec.interpolation.startswith("lanczos"), is_simple
 
 
 def _randomize(network: keras.Model) -> None:

@@ -109,6 +109,8 @@ class Mlp:
 
     hidden: tuple[int, ...] = (1024,)
     """Widths of the hidden layers."""
+    members: int = 1
+    """Networks trained side by side from different initial weights; the head gives the mean of their logits."""
     dropout: float = 0.5
     """Share of the hidden units, and half that share of the features, that a step leaves out."""
     epochs: int = 20
@@ -132,8 +134,8 @@ class Mlp:
 
     def __post_init__(self) -> None:
         _require_some(hidden=self.hidden)
-        _require_at_least(1, hidden=min(self.hidden), epochs=self.epochs, batch_size=self.batch_size)
-        _require_at_least(1, patience=self.patience)
+        _require_at_least(1, hidden=min(self.hidden), members=self.members, epochs=self.epochs)
+        _require_at_least(1, batch_size=self.batch_size, patience=self.patience)
         _require_at_least(0, seed=self.seed)
         _require_positive(learning_rate=self.learning_rate)
         shares = {"dropout": self.dropout, "warmup": self.warmup, "label_smoothing": self.label_smoothing}

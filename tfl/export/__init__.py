@@ -16,7 +16,7 @@ from tfl import __version__, datasets, engine, served
 from tfl.cache import Cache
 from tfl.errors import ExportError, TflError
 from tfl.export import card, gate, limits
-from tfl.export.combined import Combined, combine, folded, found_dataset
+from tfl.export.combined import Combined, combine, folded, found_dataset, portable
 from tfl.export.gate import Parity
 from tfl.metrics import Metrics
 from tfl.predict import Progress, description_path, predict
@@ -71,12 +71,7 @@ def export(
     with _scratch_beside(out) as scratch:
         folder = scratch / out.name
         folder.mkdir()
-        _save(
-            folded(combined) if artefact.fold_batch_norm else combined,
-            folder,
-            artefact,
-            lambda: _calibration(cache, source),
-        )
+        _save(_shipped(combined, run, artefact), folder, artefact, lambda: _calibration(cache, source))
         with gate.fresh_process(folder) as logits_of:
             parity = gate.measured_parity(run, cache, combined, source, logits_of, artefact)
             accuracy = None
@@ -101,6 +96,12 @@ def _scratch_beside(out: Path) -> Iterator[Path]:
             with contextlib.suppress(OSError):  # another has put something there meanwhile
                 folder.rmdir()
         raise
+
+
+def _shipped(combined: Combined, run: Run, artefact: Artefact) -> Combined:
+    """The same answers, of what loads and runs well in the format."""
+    combined = folded(combined) if artefact.fold_batch_norm else combined
+    return portable(combined, run.spec.features, run.views) if artefact.format in limits.CONVERTED else combined
 
 
 def _save(combined: Combined, folder: Path, artefact: Artefact, calibration: Callable[[], list[np.ndarray]]) -> None:

@@ -12,7 +12,7 @@ from tfl.cache import Cache
 from tfl.errors import ExportError
 from tfl.folding import fold_batch_norm
 from tfl.run import Run
-from tfl.spec import DIGEST_PREFIX
+from tfl.spec import DIGEST_PREFIX, FeatureSpec, View
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,11 @@ def combine(run: Run, cache: Cache, weights: str = "") -> Combined:
 def folded(combined: Combined) -> Combined:
     """The same with BatchNormalization folded into convolutions."""
     return replace(combined, network=fold_batch_norm(combined.network))
+
+
+def portable(combined: Combined, spec: FeatureSpec, views: tuple[View, ...]) -> Combined:
+    """The same with resizing of operations that every format can carry."""
+    return replace(combined, shown=backbone.shown(spec, views, is_portable=True))
 
 
 def found_dataset(cache: Cache) -> str:

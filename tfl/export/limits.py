@@ -7,12 +7,8 @@ from tfl.errors import ExportError
 from tfl.run import Run
 from tfl.spec import Artefact, Format
 
+CONVERTED: tuple[Format, ...] = ("onnx", "litert", "openvino", "torch")
 FROM_TENSORFLOW: tuple[Format, ...] = ("saved-model", "onnx", "litert", "openvino")
-INTERPOLATIONS: dict[Format, tuple[str, ...]] = {
-    "onnx": ("nearest", "bilinear", "bicubic"),
-    "litert": ("nearest", "bilinear"),
-    "openvino": ("nearest", "bilinear"),
-}
 COMPUTE_DTYPES: dict[Format, tuple[str, ...]] = {
     "onnx": ("float32", "float16"),
     "litert": ("float32",),
@@ -43,11 +39,6 @@ def require_possible(run: Run, cache: Cache, artefact: Artefact) -> None:
         raise ExportError(
             "OpenVINO 2026.4 answers from uninitialised memory where the first image that it pads is smaller than "
             "image_size: the format openvino is for resize_mode stretch and crop, got pad"
-        )
-    if name in INTERPOLATIONS and (spec.antialias or spec.interpolation not in INTERPOLATIONS[name]):
-        raise ExportError(
-            f"the format {name} knows {' and '.join(INTERPOLATIONS[name])} resizing without antialiasing, got "
-            f"{spec.interpolation}{' with it' * spec.antialias}; choose the format saved-model or keras"
         )
     if name in COMPUTE_DTYPES and spec.compute_dtype not in COMPUTE_DTYPES[name]:
         raise ExportError(

@@ -2,11 +2,13 @@
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
+import scipy.linalg
 
 from tfl import engine
 from tfl.errors import RunError
@@ -29,7 +31,8 @@ def search(recipe: Mlp, fitting: Rows, val: Rows | None = None, listeners: Liste
     started = time.perf_counter()
     head, history, best = _train(recipe, fitting, val, recipe.epochs, listeners.on_epoch)
     val_logits = None if val is None else logits_of(head, val.features)
-    setting = {"hidden": list(recipe.hidden), "dropout": recipe.dropout, "epochs": best, "of": recipe.epochs}
+    setting = {"hidden": list(recipe.hidden), "members": recipe.members, "dropout": recipe.dropout}
+    setting |= {"epochs": best, "of": recipe.epochs}
     done = trial("mlp", setting, started, val_logits, val)
     listeners.on_trial(done)
     return Search(head, [done], 0, val_logits, lambda rows: _train(recipe, rows, None, best, silent)[0], history)
@@ -55,15 +58,42 @@ def _train(
 
 
 def _network(recipe: Mlp, rows: Rows) -> keras.Model:
-    """Standardised features `(n, d)` to logits `(n, c)`, every random number from the recipe's seed."""
-    seeds = iter(range(recipe.seed * 1000, recipe.seed * 1000 + 1000))
-    layers: list[Any] = [keras.Input((rows.num_features,)), keras.layers.Dropout(recipe.dropout / 2, seed=next(seeds))]
+    """Standardised features `(n, d)` to the members' logits `(n, k, c)`, every random number from the recipe's seed."""
+    seeds = iter(range(recipe.seed * 1000, (recipe.seed + 1) * 1000))
+    features = keras.Input((rows.num_features,))
+    kept = keras.layers.Dropout(recipe.dropout / 2, seed=next(seeds))(features)
+    members = [_member(recipe, rows.num_classes, seeds)(kept) for _ in range(recipe.members)]
+    return keras.Model(features, keras.ops.stack(members, axis=1))
+
+
+def _member(recipe: Mlp, num_classes: int, seeds: Iterator[int]) -> keras.Sequential:
+    layers: list[Any] = []
     for width in recipe.hidden:
         kernel = keras.initializers.HeUniform(seed=next(seeds))
         layers.append(keras.layers.Dense(width, activation="relu", kernel_initializer=kernel))
         layers.append(keras.layers.Dropout(recipe.dropout, seed=next(seeds)))
     kernel = keras.initializers.GlorotUniform(seed=next(seeds))
-    return keras.Sequential([*layers, keras.layers.Dense(rows.num_classes, kernel_initializer=kernel)])
+    return keras.Sequential([*layers, keras.layers.Dense(num_classes, kernel_initializer=kernel)])
+
+
+def _parameters(network: keras.Model) -> list[list[tuple[np.ndarray, np.ndarray]]]:
+    """Kernel and bias of each Dense layer of each member."""
+    to_numpy = keras.ops.convert_to_numpy
+    return [
+        [(to_numpy(layer.kernel), to_numpy(layer.bias)) for layer in member.layers if hasattr(layer, "kernel")]
+        for member in network.layers
+        if isinstance(member, keras.Sequential)
+    ]
+
+
+def _mean_of(members: list[list[tuple[np.ndarray, np.ndarray]]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The Dense layers of one network whose logits are the mean of the members': hidden units side by side."""
+    first, *middle, last = (tuple(zip(*layers, strict=True)) for layers in zip(*members, strict=True))
+    return [
+        (np.concatenate(first[0], axis=1), np.concatenate(first[1])),
+        *((scipy.linalg.block_diag(*kernels), np.concatenate(biases)) for kernels, biases in middle),
+        (np.concatenate(last[0]) / np.float32(len(members)), np.mean(last[1], axis=0)),
+    ]
 
 
 def _schedule(recipe: Mlp, steps_per_epoch: int) -> Any:
@@ -94,6 +124,7 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
         return math.ceil(self._rows.num_rows / self._recipe.batch_size)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Features `(m, d)`, targets `(m, k, c)`, the same for each member, and weights `(m, 1)`."""
         size = self._recipe.batch_size
         order = self._order[index * size : (index + 1) * size]
         x = self._scaling.apply(self._drawn(order))  # (m, d)
@@ -106,7 +137,7 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
             x, counted = (share * a + (1 - share) * a[other] for a in (x, y * weights[:, None]))
             weights = counted.sum(axis=1)
             y = counted / weights[:, None]
-        return x, y, weights
+        return x, np.repeat(y[:, None], self._recipe.members, axis=1), weights[:, None]
 
     def _drawn(self, order: np.ndarray) -> np.ndarray:
         views = self._rows.views
@@ -165,7 +196,5 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _head(self) -> keras.Model:
         """The network so far, the standardisation folded into its first layer."""
-        layers = [layer for layer in self.model.layers if isinstance(layer, keras.layers.Dense)]
-        parameters = [[keras.ops.convert_to_numpy(weight) for weight in layer.weights] for layer in layers]
-        first, *rest = parameters
-        return dense([self._scaling.folded(first[0], first[1]), *((kernel, bias) for kernel, bias in rest)])
+        (kernel, bias), *rest = _mean_of(_parameters(self.model))
+        return dense([self._scaling.folded(kernel, bias), *rest])
