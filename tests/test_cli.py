@@ -202,6 +202,25 @@ def test_errors_have_exit_codes_and_no_traceback(tfl, work, arguments, code, mes
     assert "Traceback" not in done.stderr
 
 
+def test_output_that_nobody_reads_to_its_end(work):
+    """`tfl evaluate RUN | head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-c", MAIN, "evaluate", work["run"]]
+    done = subprocess.run(command, cwd=work["folder"], stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
+def test_output_that_cannot_be_written(work):
+    command = [sys.executable, "-c", MAIN, "evaluate", work["run"]]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, cwd=work["folder"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert "the operating system refused: [Errno 28]" in done.stderr
+
+
 def test_a_script_is_its_command(work):
     command = [sys.executable, str(ROOT / "scripts" / "precompute.py"), "--dataset", "colours.npz", *SMALL]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

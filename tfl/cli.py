@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LINES = 30.0  # of progress, where stderr is no terminal
 RESUMABLE = (["precompute"], ["quickstart"])  # commands that go on where they were
+UNREAD = 141  # exit code, as of what SIGPIPE ends
 FULL_JOB = 'tfl export "$(tfl train "$(tfl precompute)" | tail -1)" --out saved_model'
 
 
@@ -414,7 +415,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-      0 done, 1 the data or the machine said no, 2 wrong values, 130 interrupted, 143 told to end (SIGTERM).
+      0 done, 1 the data or the machine said no, 2 wrong values, 130 interrupted, 141 nobody reads the output any more
+      (`| head`), 143 told to end (SIGTERM).
 
     Raises:
       SystemExit: with code 2, arguments that cannot be parsed; with code 0, after `--help`.
@@ -430,9 +432,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args=arguments,
             config=(OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
         )
+        sys.stdout.flush()
     except TflError as error:
         print(f"tfl: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be written
+        return UNREAD
     except OSError as error:
         print(f"tfl: the operating system refused: {error}", file=sys.stderr)
         return 1
