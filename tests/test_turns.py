@@ -39,6 +39,15 @@ def test_turns_come_one_after_the_other_and_a_failure_is_said(counting):
             a.turn()
 
 
+def test_a_program_that_is_killed_while_it_waits_is_said(counting):
+    with Player(counting, ["a"]) as a:
+        a.turn()
+        a._process.kill()
+        a._process.wait()
+        with pytest.raises(CompareError, match="counting a ended with exit code -9:\nchatter"):
+            a.turn()
+
+
 def test_the_time_of_waiting_is_in_no_turn(counting):
     with Player(counting, ["a"]) as a, Player(counting, ["b"]) as b:
         a.turn()

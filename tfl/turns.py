@@ -4,6 +4,7 @@ So both sides of a ratio are measured in one run, a batch of the one after a bat
 each. A program says at the end of every turn what it did; the seconds are its own, from being told to go on until then.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -82,7 +83,8 @@ class Player:
         assert self._process.stdout is not None
         if raised[0] is not None:
             self._process.kill()
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
         self._log.close()
@@ -96,8 +98,9 @@ class Player:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         if self._is_waiting:
-            self._process.stdin.write("\n")
-            self._process.stdin.flush()
+            with contextlib.suppress(BrokenPipeError):  # it is dead: what it said is told below
+                self._process.stdin.write("\n")
+                self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
             self._log.seek(0)
