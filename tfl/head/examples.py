@@ -166,7 +166,8 @@ def mean_of(views: list[np.ndarray]) -> np.ndarray:
     total = views[0].astype(np.float32)
     for view in views[1:]:
         total += view
-    return total / np.float32(len(views))
+    total /= np.float32(len(views))
+    return total
 
 
 def renumbered(labels: np.ndarray, classes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
