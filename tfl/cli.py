@@ -491,9 +491,10 @@ def _progress_line() -> Iterator[Callable[["Progress | predicting.Progress"], No
         if time.monotonic() - last_shown < (0.2 if is_terminal else SECONDS_BETWEEN_LINES):
             return
         last_shown = time.monotonic()
-        rate = progress.images_per_second
-        left = (progress.total - progress.finished) / rate if rate else float("inf")
-        line = f"{progress.finished:,} of {progress.total:,} images, {rate:.1f} a second, {words.duration(left)} left"
+        line = f"{progress.finished:,} of {progress.total:,} images"
+        if rate := progress.images_per_second:  # of copied rows there is none
+            left = (progress.total - progress.finished) / rate
+            line += f", {rate:.1f} a second, {words.duration(left)} left"
         before, after = ("\r", "\033[K") if is_terminal else ("", "\n")
         print(f"{before}{line}", end=after, file=sys.stderr, flush=True)
 

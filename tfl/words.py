@@ -140,7 +140,5 @@ def of_parity(parity: Any) -> str:
 
 def duration(seconds: float) -> str:
     """Minutes and seconds."""
-    if seconds == float("inf"):
-        return "some time"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
