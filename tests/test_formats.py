@@ -15,7 +15,7 @@ from tfl import datasets, export, head, run, served
 from tfl.backbone import build
 from tfl.errors import ExportError, ExtraError, SpecError
 from tfl.export import gate, limits
-from tfl.export.combined import Combined, folded, portable
+from tfl.export.combined import Combined, folded
 from tfl.precompute import precompute
 from tfl.predict import predict
 from tfl.recipes import Knn, Reference
@@ -255,7 +255,7 @@ def test_what_a_format_is_said_to_carry_it_carries(name, change, trained, tmp_pa
         opened, SimpleNamespace(spec=replace(cache.spec, features=spec), num_rows=cache.num_rows), Artefact(name)
     )
     combined = combined_of(build(spec))
-    shipped = folded(combined) if name not in limits.CONVERTED else portable(folded(combined), spec, ("original",))
+    shipped = export._shipped(combined, spec, ("original",), Artefact(name))
     answer = served.open_model(saved(shipped, tmp_path / "model", Artefact(name)))
     for shape in [(1, 1, 1), (2, 64, 48), (3, 12, 12), (5, 10, 9), (1, 7, 30)]:
         expected = combined.logits_of(images_of(*shape))

@@ -341,8 +341,7 @@ def _presentation(spec: FeatureSpec, view: View, is_portable: bool = False) -> k
 def _resized(images: keras.KerasTensor, size: int, spec: FeatureSpec, is_portable: bool) -> keras.KerasTensor:
     # Cast first: resizing integers rounds back to integers in some paths and not in others.
     pixels = ops.cast(images, "float32")
-    is_like_elsewhere, is_simple = _traits_of_keras_resizing(spec)
-    if not is_like_elsewhere or (is_portable and not is_simple):
+    if not _serves_keras_resizing(spec, is_portable):
         return resample(pixels, size, spec.interpolation, spec.antialias, spec.resize_mode)
     return ops.image.resize(
         pixels,
@@ -354,12 +353,18 @@ def _resized(images: keras.KerasTensor, size: int, spec: FeatureSpec, is_portabl
     )
 
 
-def _traits_of_keras_resizing(spec: FeatureSpec) -> tuple[bool, bool]:
-    """Whether it gives on this backend what it gives on others, and whether every format has it; see `resampling`."""
-    is_simple = spec.interpolation == "nearest" or (spec.interpolation == "bilinear" and not spec.antialias)
+def _serves_keras_resizing(spec: FeatureSpec, is_portable: bool) -> bool:
+    """Whether it gives on this backend what it gives on others and, if need be, every format has it; see `resampling`.
+
+    Nearest is left to it, though JAX takes another pixel where two are equally near.
+    """
+    if spec.interpolation == "nearest" or (spec.interpolation == "bilinear" and not spec.antialias):
+        return True
+    if is_portable:
+        return False
     if spec.interpolation == "bicubic":
-        return spec.antialias, is_simple
-    return keras.backend.backend() != "torch" or not spec.interpolation.startswith("lanczos"), is_simple
+        return spec.antialias
+    return keras.backend.backend() != "torch" or spec.interpolation == "bilinear"
 
 
 def _randomize(network: keras.Model) -> None:

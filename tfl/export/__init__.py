@@ -21,7 +21,7 @@ from tfl.export.gate import Parity
 from tfl.metrics import Metrics
 from tfl.predict import Progress, description_path, predict
 from tfl.run import Run, open_run
-from tfl.spec import Artefact, Role
+from tfl.spec import Artefact, FeatureSpec, Role, View
 
 __all__ = ["Parity", "export", "predict"]
 
@@ -71,7 +71,12 @@ def export(
     with _scratch_beside(out) as scratch:
         folder = scratch / out.name
         folder.mkdir()
-        _save(_shipped(combined, run, artefact), folder, artefact, lambda: _calibration(cache, source))
+        _save(
+            _shipped(combined, run.spec.features, run.views, artefact),
+            folder,
+            artefact,
+            lambda: _calibration(cache, source),
+        )
         with gate.fresh_process(folder) as logits_of:
             parity = gate.measured_parity(run, cache, combined, source, logits_of, artefact)
             accuracy = None
@@ -98,10 +103,10 @@ def _scratch_beside(out: Path) -> Iterator[Path]:
         raise
 
 
-def _shipped(combined: Combined, run: Run, artefact: Artefact) -> Combined:
+def _shipped(combined: Combined, spec: FeatureSpec, views: tuple[View, ...], artefact: Artefact) -> Combined:
     """The same answers, of what loads and runs well in the format."""
     combined = folded(combined) if artefact.fold_batch_norm else combined
-    return portable(combined, run.spec.features, run.views) if artefact.format in limits.CONVERTED else combined
+    return portable(combined, spec, views) if artefact.format in limits.CONVERTED else combined
 
 
 def _save(combined: Combined, folder: Path, artefact: Artefact, calibration: Callable[[], list[np.ndarray]]) -> None:

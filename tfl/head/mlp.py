@@ -31,8 +31,13 @@ def search(recipe: Mlp, fitting: Rows, val: Rows | None = None, listeners: Liste
     started = time.perf_counter()
     head, history, best = _train(recipe, fitting, val, recipe.epochs, listeners.on_epoch)
     val_logits = None if val is None else logits_of(head, val.features)
-    setting = {"hidden": list(recipe.hidden), "members": recipe.members, "dropout": recipe.dropout}
-    setting |= {"epochs": best, "of": recipe.epochs}
+    setting = {
+        "hidden": list(recipe.hidden),
+        "members": recipe.members,
+        "dropout": recipe.dropout,
+        "epochs": best,
+        "of": recipe.epochs,
+    }
     done = trial("mlp", setting, started, val_logits, val)
     listeners.on_trial(done)
     return Search(head, [done], 0, val_logits, lambda rows: _train(recipe, rows, None, best, silent)[0], history)
@@ -80,7 +85,11 @@ def _parameters(network: keras.Model) -> list[list[tuple[np.ndarray, np.ndarray]
     """Kernel and bias of each Dense layer of each member."""
     to_numpy = keras.ops.convert_to_numpy
     return [
-        [(to_numpy(layer.kernel), to_numpy(layer.bias)) for layer in member.layers if hasattr(layer, "kernel")]
+        [
+            (to_numpy(layer.kernel), to_numpy(layer.bias))
+            for layer in member.layers
+            if isinstance(layer, keras.layers.Dense)
+        ]
         for member in network.layers
         if isinstance(member, keras.Sequential)
     ]
