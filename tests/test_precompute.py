@@ -539,9 +539,10 @@ def test_the_next_shard_is_read_and_made_while_one_is_written(features, dataset,
     calls = []
 
     def rows(source, split, start, stop):
-        if start == 16:
-            reached["second read"].set()
-        return read(source, split, start, stop)
+        for row, image in enumerate(read(source, split, start, stop), start):
+            if row == 16:
+                reached["second read"].set()
+            yield image
 
     def features_of(self, images, view):
         calls.append(len(images))
@@ -559,6 +560,27 @@ def test_the_next_shard_is_read_and_made_while_one_is_written(features, dataset,
     monkeypatch.setattr(engine.Forward, "start", features_of)
     monkeypatch.setattr(PartialCache, "write", written)
     precompute(features, dataset, settings)
+
+
+def test_shards_that_follow_one_another_are_read_in_one_go(features, dataset, settings, monkeypatch):
+    read, finish, asked = datasets.rows, PartialCache.finish, []
+
+    def rows(source, split, start, stop):
+        asked.append((start, stop))
+        return read(source, split, start, stop)
+
+    monkeypatch.setattr(datasets, "rows", rows)
+    with monkeypatch.context() as patch:
+        patch.setattr(PartialCache, "finish", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            precompute(features, dataset, settings)
+    assert asked == [(0, 70), (0, 40)]
+    for name in ("train-000000016", "train-000000032", "train-000000064", "test-000000000"):
+        next(settings.cache_dir.glob(f"*.partial/{name}.shard")).unlink()
+    del asked[:]
+    monkeypatch.setattr(PartialCache, "finish", finish)
+    precompute(features, dataset, settings)
+    assert asked == [(16, 48), (64, 70), (0, 16)]
 
 
 def test_an_error_of_the_writing_thread_ends_the_command(features, dataset, settings, monkeypatch):

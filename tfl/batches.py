@@ -1,13 +1,15 @@
 """Images of any sizes in batches that a model can take, and reading ahead."""
 
-from collections import defaultdict
+import os
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
 
 Row = TypeVar("Row")
+Made = TypeVar("Made")
 NUM_IMAGES = 32
 MAX_BYTES = 256 << 20  # of decoded images that are held at once
 
@@ -18,6 +20,32 @@ def ahead(reader: Executor, items: Iterator[Row]) -> Iterator[Row]:
     while (item := reading.result()) is not None:
         reading = reader.submit(next, items, None)
         yield item
+
+
+def side_by_side(
+    work: Callable[[Row], Made], items: Iterable[Row], num_bytes_of: Callable[[Row], int], most: int = MAX_BYTES
+) -> Iterator[Made]:
+    """What `work` makes of each item, in their order, made by as many threads as there are processors.
+
+    Two items for each thread are begun before they are asked for, or fewer that take `most` bytes together.
+    """
+    num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    begun: deque[tuple[Future[Made], int]] = deque()
+    held = 0
+    workers = ThreadPoolExecutor(num_threads)
+    try:
+        for item in items:
+            num_bytes = num_bytes_of(item)
+            while begun and (len(begun) == 2 * num_threads or held + num_bytes > most):
+                made, of_made = begun.popleft()
+                held -= of_made
+                yield made.result()
+            begun.append((workers.submit(work, item), num_bytes))
+            held += num_bytes
+        while begun:
+            yield begun.popleft()[0].result()
+    finally:
+        workers.shutdown(cancel_futures=True)
 
 
 def chunked(rows: Iterable[Row], num_bytes_of: Callable[[Row], int], num_images: int) -> Iterator[list[Row]]:

@@ -162,6 +162,18 @@ def _num_bytes(image: Example | BadImage) -> int:
     return image.image.nbytes if isinstance(image, Example) else 0
 
 
+def _stretches(shards: list[Shard]) -> Iterator[Shard]:
+    """Shards that follow one another as one: a dataset is opened for each, which takes TFDS a fifth of a second."""
+    stretch = shards[0]
+    for shard in shards[1:]:
+        if (shard.role, shard.start) == (stretch.role, stretch.stop):
+            stretch = stretch._replace(stop=shard.stop)
+        else:
+            yield stretch
+            stretch = shard
+    yield stretch
+
+
 class _Part:
     """A shard in the making."""
 
@@ -276,8 +288,8 @@ class _Job:
 
     def _chunks(self, shards: list[Shard]) -> Iterator[list[Example | BadImage]]:
         """The shards' images, as many at a time as a batch has, or fewer if they are large."""
-        for shard in shards:
-            images = datasets.rows(self.source, self.spec.dataset.roles[shard.role], shard.start, shard.stop)
+        for role, start, stop in _stretches(shards):
+            images = datasets.rows(self.source, self.spec.dataset.roles[role], start, stop)
             try:
                 yield from batches.chunked(images, _num_bytes, self.partial.making["batch_size"])
             except MemoryError as error:  # smaller batches would not help

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from tfl.batches import MAX_BYTES, side_by_side
 from tfl.datasets.images import IMAGE_SUFFIXES, decode_image, read_bytes, require_image
 from tfl.datasets.source import BadImage, Example, as_text
 from tfl.errors import DatasetError
@@ -95,27 +96,32 @@ class FolderDataset:
     def _scan(self) -> tuple[str, dict[Path, BadImage]]:
         """The digest of all paths and contents, and the files that cannot be used."""
         digest, bad = hashlib.sha256(), {}
-        self._digests: dict[Path, bytes] = {}
+        self._good: dict[Path, tuple[bytes, int]] = {}  # the content's digest, and how many bytes it decodes to
         for path in (path for files in self._files.values() for path in files):
-            content_digest, reason = _examine(path, self._relative(path))
+            content_digest, num_bytes, reason = _examine(path, self._relative(path))
             digest.update(b"%s\0%s\n" % (self._relative(path), content_digest.encode()))
             if reason:
                 bad[path] = BadImage(self._id_of(path), reason)
             else:
-                self._digests[path] = bytes.fromhex(content_digest)
+                self._good[path] = bytes.fromhex(content_digest), num_bytes
         return DIGEST_PREFIX + digest.hexdigest(), bad
 
     def known_bad(self, split: str, start: int, stop: int) -> Sequence[BadImage]:
         return [self._bad[path] for path in self._files[split][start:stop] if path in self._bad]
 
     def examples(self, split: str, start: int, stop: int) -> Iterator[Example | BadImage]:
-        for path in self._files[split][start:stop]:
-            yield self._bad[path] if path in self._bad else self._read(path)
+        """Decoded by several threads: an accelerator is faster than one."""
+        return side_by_side(self._read, self._files[split][start:stop], self._num_bytes, MAX_BYTES // 4)
+
+    def _num_bytes(self, path: Path) -> int:
+        return 0 if path in self._bad else self._good[path][1]
 
     def _read(self, path: Path) -> Example | BadImage:
         """Raises a DatasetError if the file is not the one whose digest the version holds."""
+        if path in self._bad:
+            return self._bad[path]
         content = read_bytes(path)
-        if hashlib.sha256(content).digest() != self._digests[path]:
+        if hashlib.sha256(content).digest() != self._good[path][0]:
             raise DatasetError(f"{as_text(path)} has changed since the command began; give the command again")
         try:
             image = decode_image(content, as_text(path))
@@ -132,16 +138,16 @@ def _is_file(path: Path) -> bool:
         return True
 
 
-def _examine(path: Path, relative: bytes) -> tuple[str, str]:
-    """A file's sha256, or `unreadable`, and why it cannot be used (empty: nothing speaks against it)."""
-    digest = "unreadable"
+def _examine(path: Path, relative: bytes) -> tuple[str, int, str]:
+    """A file's sha256, or `unreadable`; its bytes decoded; and why it cannot be used, or empty."""
+    digest, num_bytes = "unreadable", 0
     try:
         content = read_bytes(path)
         digest = hashlib.sha256(content).hexdigest()
         relative.decode()
-        require_image(content, as_text(path))
+        num_bytes = require_image(content, as_text(path))
     except DatasetError as error:
-        return digest, str(error)
+        return digest, num_bytes, str(error)
     except UnicodeDecodeError:
-        return digest, f"cannot use the image {as_text(path)}: its name is not UTF-8; rename it"
-    return digest, ""
+        return digest, num_bytes, f"cannot use the image {as_text(path)}: its name is not UTF-8; rename it"
+    return digest, num_bytes, ""

@@ -1,6 +1,7 @@
 """Decoding image files with Pillow, to uint8 RGB."""
 
 import io
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,17 +38,19 @@ def read_bytes(path: Path) -> bytes:
         raise DatasetError(f"cannot read the image {as_text(path)}: {error.strerror}") from error
 
 
-def require_image(content: bytes, name: str) -> None:
+def require_image(content: bytes, name: str) -> int:
     """Look at the header, and decode only what does not end as a whole file does: it may be cut short.
+
+    Returns:
+      How many bytes it decodes to.
 
     Raises:
       DatasetError: it is no image, is cut short, or claims more pixels than are safe; the message names it.
     """
-    if _ends_whole(content):
-        with _opened(content, name):
-            pass
-    else:
-        decode_image(content, name)
+    if not _ends_whole(content):
+        return decode_image(content, name).nbytes
+    with _opened(content, name) as image:
+        return 3 * int(image.width) * int(image.height)
 
 
 def decode_image(content: bytes, name: str) -> np.ndarray:
@@ -82,6 +85,29 @@ def _upright_rgb(image: Any) -> np.ndarray:
     return np.array(upright.convert("RGB"))
 
 
+class _Silence:
+    """No warnings while any thread is inside: threads that each caught their own would undo one another's filters."""
+
+    def __init__(self) -> None:
+        self._lock, self._num_inside = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._num_inside == 0:
+                self._caught = warnings.catch_warnings(action="ignore")
+                self._caught.__enter__()
+            self._num_inside += 1
+
+    def __exit__(self, *raised: Any) -> None:
+        with self._lock:
+            self._num_inside -= 1
+            if self._num_inside == 0:
+                self._caught.__exit__(*raised)
+
+
+_silence = _Silence()
+
+
 @contextmanager
 def _opened(content: bytes, name: str) -> Iterator[Any]:
     """Pillow's image, its header read; Pillow's warnings are silent as long as it is open.
@@ -91,8 +117,7 @@ def _opened(content: bytes, name: str) -> Iterator[Any]:
     """
     from PIL import Image, UnidentifiedImageError
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _silence:
         try:
             Image.init()
             image = Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name in Image.OPEN])
