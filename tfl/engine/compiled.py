@@ -67,7 +67,7 @@ def _concrete(model: keras.Model, shape: tuple[int | None, ...]) -> Any:
     """The model as a TensorFlow function of one tensor."""
     import tensorflow as tf
 
-    @tf.function  # type: ignore[untyped-decorator]
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def forward(batch: Any) -> Any:
         return model(batch, training=False)
 
@@ -100,8 +100,15 @@ def _tensorflow(model: keras.Model, shape: tuple[int | None, ...]) -> Compiled:
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     frozen = convert_variables_to_constants_v2(_concrete(model, shape))
-    run = tf.function(frozen, jit_compile=True) if has_accelerator() and None not in shape else frozen
-    return lambda batch: run(tf.convert_to_tensor(batch))[0]
+    is_compiled = has_accelerator() and None not in shape
+
+    # Called itself, the frozen function would write each batch into an error that TensorFlow then discards.
+    @tf.function(autograph=False, jit_compile=is_compiled)  # type: ignore[untyped-decorator]
+    def forward(batch: Any) -> Any:
+        return frozen(batch)[0]
+
+    run = forward.get_concrete_function(tf.TensorSpec(shape, model.inputs[0].dtype))
+    return lambda batch: run(tf.convert_to_tensor(batch))
 
 
 def _jax(model: keras.Model, shape: tuple[int | None, ...]) -> Compiled:
