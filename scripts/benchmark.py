@@ -1,10 +1,12 @@
 """Measures what the README claims of speed and memory; both sides of a ratio in one run, interleaved, several times.
 
     python scripts/benchmark.py reading FOLDER    what the checksums cost on reading a cache, in a folder for 800 MB
-    python scripts/benchmark.py memory FOLDER     peak memory of precompute and of the merge, 6,000 and 60,000 images
+    python scripts/benchmark.py memory FOLDER     peak memory, seconds: precompute and the merge; 6,000 and 60,000 images
+    python scripts/benchmark.py room FOLDER       peak memory of each recipe, and what it asks for before it begins
     python scripts/benchmark.py heads CACHE       Keras' fit over ours, 32 heads over one, logistic and scikit-learn's
     python scripts/benchmark.py extraction FOLDER [DATASET]   images a second: engines, naive Keras, the command;
                                                   without TFDS, DATASET is an .npz file
+    python scripts/benchmark.py feeding FOLDER    what precompute would make if the network cost nothing
     python scripts/benchmark.py formats RUN FOLDER   every format of an exported model; what is exported into FOLDER
                                                   already, and its accuracy, is not made again
 
@@ -18,12 +20,13 @@ import itertools
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,7 +35,7 @@ import h5py
 import numpy as np
 
 from tfl.cache import Cost, PartialCache, Rows, open_cache
-from tfl.spec import CacheSpec, DatasetSpec, FeatureSpec
+from tfl.spec import VIEWS, CacheSpec, DatasetSpec, FeatureSpec, View
 
 QUICK = "--quick" in sys.argv
 REPEATS = 2 if QUICK else 5
@@ -46,21 +49,23 @@ COMMAND_IMAGES = (128, 256) if QUICK else (128, 640)
 RESNET50_MACS = 3.86e9  # multiply-adds of an image at 224 pixels, He et al. 2015, table 1 counts 3.8e9 without the top
 ACCELERATOR_BATCHES = 20
 ACCELERATOR_IMAGES = (2_000, 42_000)
+NPZ_IMAGES, PNG_IMAGES, JPEG_IMAGES = (1_000, 21_000), (1_000, 11_000), (50, 1_050)
 Way = Callable[[Sequence[Any]], Callable[[], Any]]  # begins with a batch of images; what it returns waits for features
 
 
-def write_cache(folder: Path, num_rows: int) -> Path:
+def write_cache(folder: Path, num_rows: int, views: tuple[View, ...] = ("original",)) -> Path:
     """A cache of ResNet50's width, of random features, through the ordinary shards and merge."""
     dataset = DatasetSpec("random", f"train[0:{num_rows}]", "", "", "1")
-    spec = CacheSpec(FeatureSpec(weights="sha256:" + "0" * 64), dataset)
+    spec = CacheSpec(FeatureSpec(weights="sha256:" + "0" * 64), dataset, views)
     partial = PartialCache(folder / spec.file_name, spec, {"train": num_rows}, {"shard_rows": SHARD_ROWS})
     rng = np.random.default_rng(0)
     with partial.held():
         for shard in partial.missing():
             count = shard.stop - shard.start
             ids = np.asarray([f"train_{row:05d}".encode() for row in range(shard.start, shard.stop)])
-            features = rng.random((count, NUM_FEATURES), np.float32)
-            partial.write(shard, Rows(features, rng.integers(0, 10, count), ids), Cost(0.0, count))
+            first, *further = (rng.random((count, NUM_FEATURES), np.float32) for _ in views)
+            rows = Rows(first, rng.integers(0, 10, count), ids, dict(zip(views[1:], further, strict=True)))
+            partial.write(shard, rows, Cost(0.0, count))
         return partial.finish(tuple("abcdefghij"), {"typed": {"dataset": "random", "weights": "random"}})
 
 
@@ -112,23 +117,71 @@ def peak_bytes(command: list[str]) -> int:
 
 
 def memory(folder: Path) -> dict[str, Any]:
-    """Real CIFAR-10 through the real ResNet50 at 32 pixels; and the merge alone, of 2,048 features."""
+    """Of real CIFAR-10 through the real ResNet50 at 32 pixels; and of the merge alone, of 2,048 features."""
     splits = {
         6_000: ["--train-split", "train[:5000]", "--test-split", "test[:1000]"],
         60_000: ["--train-split", "train", "--test-split", "test"],
     }
-    peaks: dict[str, dict[int, list[int]]] = {name: {n: [] for n in splits} for name in ("precompute", "merge")}
+    peaks: dict[str, dict[int, list[float]]] = {name: {n: [] for n in splits} for name in ("precompute", "merge")}
+    seconds: dict[str, dict[int, list[float]]] = {name: {n: [] for n in splits} for name in peaks}
     for _ in range(MEMORY_REPEATS):
         for num_images, flags in splits.items():
-            with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                script = Path(__file__).with_name("precompute.py")
-                command = [sys.executable, str(script), "--image-size", "32", *flags, "--cache-dir", scratch]
-                peaks["precompute"][num_images].append(peak_bytes(command))
-            with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                command = [sys.executable, __file__, "_merge", scratch, str(num_images)]
-                peaks["merge"][num_images].append(peak_bytes(command))
-    growth = {name: statistics.median(of[60_000]) / statistics.median(of[6_000]) for name, of in peaks.items()}
-    return {"peak_bytes": peaks, "growth": growth}
+            for name in peaks:
+                with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                    script = Path(__file__).with_name("precompute.py")
+                    command = [sys.executable, str(script), "--image-size", "32", *flags, "--cache-dir", scratch]
+                    if name == "merge":
+                        command = [sys.executable, __file__, "_merge", scratch, str(num_images)]
+                    started = time.perf_counter()
+                    peaks[name][num_images].append(peak_bytes(command))
+                    seconds[name][num_images].append(time.perf_counter() - started)
+    return {"peak_bytes": peaks, "seconds": seconds, "growth": growth(peaks), "growth_of_seconds": growth(seconds)}
+
+
+def growth(measured: dict[str, dict[int, list[float]]]) -> dict[str, float]:
+    """Of the median, from the fewest images to the most."""
+    return {name: statistics.median(of[max(of)]) / statistics.median(of[min(of)]) for name, of in measured.items()}
+
+
+def room(folder: Path) -> dict[str, Any]:
+    """What each recipe takes beyond what it takes on few rows, in times the bytes of one view's features."""
+    from tfl import run
+    from tfl.recipes import RECIPES, Selection
+
+    rows = 30_000
+    peaks: dict[str, dict[int, dict[str, float]]] = {name: {} for name in RECIPES if name != "reference"}
+    for views in (VIEWS[:1], VIEWS[:2], VIEWS[:3]):
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            paths = [write_cache(Path(scratch), count, views) for count in (300, rows)]
+            for name, of in peaks.items():
+                command = [sys.executable, __file__, "_room", *map(str, paths), name]
+                taken = int(subprocess.run(command, capture_output=True, check=True).stdout.split()[-1])
+                asked = run.bytes_to_choose(RECIPES[name](), open_cache(paths[1]), Selection())
+                one_view = rows * NUM_FEATURES * 4
+                of[len(views)] = {"taken": taken / one_view, "asked": asked / one_view}
+                print(name, len(views), of[len(views)], file=sys.stderr)
+    return {"rows": rows, "copies_of_one_view": peaks}
+
+
+def train_on(few: Path, many: Path, name: str) -> None:
+    """Print how many bytes more a recipe takes on many rows than on few."""
+    from tfl.recipes import Best, Grid, Knn, Logistic, Mlp, Recipe, Ridge
+    from tfl.run import train
+
+    recipes: dict[str, Recipe] = {
+        "ridge": Ridge(),
+        "logistic": Logistic(l2=(1.0, 0.1), max_iterations=5),
+        "mlp": Mlp(hidden=(64,), epochs=1),
+        "grid": Grid(learning_rate=(0.001,), weight_decay=(0.0,), epochs=1),
+        "knn": Knn(),
+        "best": Best(candidates=4),
+    }
+    peaks = []
+    with tempfile.TemporaryDirectory(dir=few.parent) as runs:
+        for path in (few, many):
+            train(path, recipes[name], runs_dir=Path(runs))
+            peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    print(peaks[1] - peaks[0])
 
 
 def heads(path: Path) -> dict[str, Any]:
@@ -351,6 +404,72 @@ def utilisation(folder: Path, bare: Callable[[], Any], num_images: int, dataset:
     return {"images_per_second": rate, "bare": bare_rate, "utilisation": rate / bare_rate, "start_seconds": start}
 
 
+def feeding(folder: Path) -> dict[str, Any]:
+    """Images a second through all of `precompute` but the network: CIFAR-10 three times, and photographs as JPEG files.
+
+    Of more images over few, so that opening a dataset does not count. A photograph is 12 x 16 of CIFAR-10's images.
+    """
+    from PIL import Image
+
+    from tfl import datasets
+
+    source = datasets.open_dataset(DatasetSpec())
+    datasets.write_npz(source, folder / "cifar10.npz")
+    images = [example.image for example in datasets.usable(source.examples("train", 0, max(PNG_IMAGES)))]
+    for kind in ("png", "jpeg"):
+        for name in ("even", "odd"):
+            (folder / kind / "train" / name).mkdir(parents=True)
+    for row, image in enumerate(images):
+        Image.fromarray(image).save(folder / "png" / "train" / ("even", "odd")[row % 2] / f"{row}.png")
+    for row in range(max(JPEG_IMAGES)):
+        chosen = [images[(row + step) % len(images)] for step in range(12 * 16)]
+        tiled = np.stack(chosen).reshape(12, 16, 32, 32, 3).swapaxes(1, 2).reshape(12 * 32, 16 * 32, 3)
+        Image.fromarray(tiled).save(folder / "jpeg" / "train" / ("even", "odd")[row % 2] / f"{row}.jpg", quality=90)
+    kinds = {
+        "TFDS": ("cifar10", NPZ_IMAGES),
+        "npz": (str(folder / "cifar10.npz"), NPZ_IMAGES),
+        "folder of PNG files, 32 x 32": (str(folder / "png"), PNG_IMAGES),
+        "folder of JPEG files, 512 x 384": (str(folder / "jpeg"), JPEG_IMAGES),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in kinds}
+    with costless_network():
+        for _ in range(REPEATS):
+            for name, (dataset, (few, more)) in kinds.items():
+                seconds = {count: seconds_of(partial(precomputed, dataset, count, folder)) for count in (few, more)}
+                rates[name].append((more - few) / (seconds[more] - seconds[few]))
+    return {"images_per_second": rates}
+
+
+@contextlib.contextmanager
+def costless_network() -> Iterator[None]:
+    """`precompute` gets random features at once; it copies the images together, as it has to for any network."""
+    from unittest.mock import patch
+
+    from tfl import engine
+
+    features = np.random.default_rng(0).random((1024, NUM_FEATURES), np.float32)
+
+    def start(self: Any, images: Sequence[np.ndarray], view: str) -> Callable[[], np.ndarray]:
+        if len({image.shape for image in images}) == 1:
+            np.stack(images)
+        return features[: len(images)].copy
+
+    with patch.multiple(
+        engine.Forward, __init__=lambda *_: None, start=start, presented=lambda self, image, view: image
+    ):
+        yield
+
+
+def precomputed(dataset: str, count: int, folder: Path) -> None:
+    """The first rows of a dataset, into a cache that goes at once."""
+    from tfl.precompute import precompute
+    from tfl.spec import Settings
+
+    with tempfile.TemporaryDirectory(dir=folder) as cache:
+        spec = DatasetSpec(dataset, f"train[:{count}]", "", "")
+        precompute(FeatureSpec(weights="random"), spec, Settings(cache_dir=Path(cache), batch_size=256))
+
+
 # Name, and flags of `tfl export`; the first one is what ratios are of.
 FORMATS: dict[str, dict[str, Any]] = {
     "saved-model, not folded": {"fold_batch_norm": False},
@@ -437,6 +556,9 @@ def main() -> None:
     if what == "_merge":
         write_cache(Path(folder), int(rest[0]))
         return
+    if what == "_room":
+        train_on(Path(folder), Path(rest[0]), rest[1])
+        return
     if what == "formats":
         print(json.dumps({**described(), **formats(Path(folder), Path(rest[0]))}, indent=2))
         return
@@ -444,7 +566,8 @@ def main() -> None:
         print(json.dumps({**described(), **heads(Path(folder))}, indent=2))
         return
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        result = {"reading": reading, "memory": memory, "extraction": extraction}[what](Path(scratch), *rest)
+        ways = {"reading": reading, "memory": memory, "room": room, "extraction": extraction, "feeding": feeding}
+        result = ways[what](Path(scratch), *rest)
     print(json.dumps({**described(), **result}, indent=2))
 
 

@@ -25,7 +25,7 @@ PRECOMPUTE = ["precompute", "--dataset", "colours.npz", *SMALL]
 SMALL_SHARDS = [*PRECOMPUTE, "--batch-size", "8", "--shard-rows", "16"]
 
 
-@pytest.mark.parametrize(("mode", "kills"), [("steps", 60), ("merge", 40), ("random", 30), ("views", 9)])
+@pytest.mark.parametrize(("mode", "kills"), [("steps", 50), ("merge", 40), ("random", 30), ("views", 9)])
 def test_sigkill_at_any_moment(tmp_path, mode, kills):
     """The laboratory asserts, after every kill, that a file under the final name is whole, and in the end the bytes."""
     done = subprocess.run([sys.executable, str(LAB), str(tmp_path), mode], capture_output=True, text=True, check=False)
