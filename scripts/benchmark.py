@@ -1,7 +1,7 @@
 """Measures what the README claims of speed and memory; both sides of a ratio in one run, interleaved, several times.
 
     python scripts/benchmark.py reading FOLDER    what the checksums cost on reading a cache, in a folder for 800 MB
-    python scripts/benchmark.py memory FOLDER     peak memory, seconds: precompute and the merge; 6,000 and 60,000 images
+    python scripts/benchmark.py memory FOLDER     peak memory and seconds: precompute, merge; 6,000 and 60,000 images
     python scripts/benchmark.py room FOLDER       peak memory of each recipe, and what it asks for before it begins
     python scripts/benchmark.py heads CACHE       Keras' fit over ours, 32 heads over one, logistic and scikit-learn's
     python scripts/benchmark.py extraction FOLDER [DATASET]   images a second: engines, naive Keras, the command;
@@ -156,7 +156,8 @@ def room(folder: Path) -> dict[str, Any]:
             for name, of in peaks.items():
                 command = [sys.executable, __file__, "_room", *map(str, paths), name]
                 taken = int(subprocess.run(command, capture_output=True, check=True).stdout.split()[-1])
-                asked = run.bytes_to_choose(RECIPES[name](), open_cache(paths[1]), Selection())
+                copies = run.COPIES_TO_CHOOSE[RECIPES[name]]
+                asked = run.bytes_needed(open_cache(paths[1]), Selection(), copies)
                 one_view = rows * NUM_FEATURES * 4
                 of[len(views)] = {"taken": taken / one_view, "asked": asked / one_view}
                 print(name, len(views), of[len(views)], file=sys.stderr)

@@ -295,6 +295,14 @@ def test_the_reference_draws_a_view_and_is_streamed_the_same(colours, runs, monk
         run.train(colours, Ridge(), runs_dir=runs)
 
 
+def test_each_recipe_asks_for_the_memory_that_it_takes(colours, runs, monkeypatch):
+    needed = run.bytes_needed(open_cache(colours), Selection(), run.COPIES_TO_CHOOSE[Ridge])
+    monkeypatch.setattr(engine, "available_memory", lambda: needed)
+    run.train(colours, Ridge(), runs_dir=runs)
+    with pytest.raises(RunError, match=f"the recipe knn needs .* and {needed:,} are available"):
+        run.train(colours, Knn(), runs_dir=runs)
+
+
 @pytest.mark.parametrize("recipe", [Reference(epochs=30, learning_rate=0.1), Logistic()])
 def test_two_of_the_classes(colours, runs, recipe):
     """The article's worked example has two classes."""

@@ -20,7 +20,7 @@ from tfl.cache import Cache, open_cache
 from tfl.errors import RunError, TflError
 from tfl.head import Epoch, Examples, InMemory, Listeners, Rows, Streamed, Trial
 from tfl.metrics import mcnemar
-from tfl.recipes import RECIPES, Best, Recipe, Reference, Selection, name_of
+from tfl.recipes import RECIPES, Best, Grid, Knn, Logistic, Mlp, Recipe, Reference, Ridge, Selection, name_of
 from tfl.scores import Scores
 from tfl.spec import CacheSpec, Role, View
 
@@ -29,7 +29,17 @@ logger = logging.getLogger(__name__)
 # As read, on the device, and as much again for what else grows.
 COPIES_IN_MEMORY = 3
 MANY_SECONDS = 1e9
-COPIES_TO_CHOOSE = 5  # and the division into parts, and both parts on the device
+# At the peak of choosing and refitting, in copies of one view's features: so many, and so many more for each view; what
+# does not grow with them comes on top. `scripts/benchmark.py room` holds what is taken against it.
+COPIES_TO_CHOOSE: dict[type[Recipe], tuple[float, float]] = {
+    Ridge: (1.0, 2.0),
+    Logistic: (1.5, 2.0),
+    Mlp: (0.5, 2.0),
+    Grid: (0.0, 4.0),
+    Knn: (4.5, 2.0),
+    Best: (3.0, 4.0),
+}
+WORKING_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -225,7 +235,7 @@ def _train_reference(cache: Cache, recipe: Reference, selection: Selection, list
     views, classes = head.views_of(cache, selection), head.classes_of(cache, selection)
     val_rows = _rows_of("val", cache, selection)
     num_classes = len(classes) or cache.num_classes
-    is_streamed = not _fits(cache, len(views), COPIES_IN_MEMORY)
+    is_streamed = COPIES_IN_MEMORY * _feature_bytes(cache, len(views)) > engine.available_memory()
     if is_streamed:
         logger.info(
             "the %s bytes of features in %s do not fit into the memory available (%s bytes): "
@@ -253,7 +263,7 @@ def _in_memory(examples: Examples) -> InMemory:
 
 
 def _train_chosen(cache: Cache, recipe: Recipe, selection: Selection, listeners: Listeners) -> _Trained:
-    require_memory(cache, f"the recipe {name_of(recipe)}", selection)
+    require_memory(cache, f"the recipe {name_of(recipe)}", selection, COPIES_TO_CHOOSE[type(recipe)])
     fitting, val, everything = _divided(cache, recipe, selection)
     found = head.search(recipe, fitting, val, listeners)
     assert found.val_logits is not None
@@ -266,22 +276,32 @@ def _train_chosen(cache: Cache, recipe: Recipe, selection: Selection, listeners:
     )
 
 
-def require_memory(cache: Cache, what: str, selection: Selection) -> None:
+def bytes_needed(cache: Cache, selection: Selection, copies: tuple[float, float]) -> int:
+    """Main memory beyond what this process has.
+
+    Args:
+      copies: of one view's features, and how many more for each view.
+    """
+    at_least, for_each_view = copies
+    num_views = len(head.views_of(cache, selection))
+    return WORKING_BYTES + int((at_least + for_each_view * num_views) * _feature_bytes(cache, 1))
+
+
+def require_memory(cache: Cache, what: str, selection: Selection, copies: tuple[float, float]) -> None:
     """Refuse what needs all rows at once where they do not fit.
 
     Args:
       what: that is refused, in words.
+      copies: see `bytes_needed`.
 
     Raises:
       RunError: how much is needed, and how much there is.
     """
-    num_views = len(head.views_of(cache, selection))
-    if not _fits(cache, num_views, COPIES_TO_CHOOSE):
-        needed = COPIES_TO_CHOOSE * _feature_bytes(cache, num_views)
+    needed, available = bytes_needed(cache, selection, copies), engine.available_memory()
+    if needed > available:
         raise RunError(
-            f"{what} needs about {needed:,} bytes of memory for the features in {cache.path}, "
-            f"and {engine.available_memory():,} are available; the recipe reference reads them from the file, or "
-            "precompute fewer --layers or a smaller slice"
+            f"{what} needs about {needed:,} bytes of memory for the features in {cache.path}, and {available:,} are "
+            "available; the recipe reference reads them from the file, or precompute fewer --layers or a smaller slice"
         )
 
 
@@ -299,11 +319,6 @@ def _feature_bytes(cache: Cache, num_views: int) -> int:
     """Of the float32 features to train and select on."""
     num_rows = sum(cache.num_rows.get(role, 0) for role in ("train", "val"))
     return num_rows * num_views * cache.num_features * np.dtype(np.float32).itemsize
-
-
-def _fits(cache: Cache, num_views: int, copies: int) -> bool:
-    """Whether so many copies of the features to train and select on fit into memory."""
-    return _feature_bytes(cache, num_views) * copies <= engine.available_memory()
 
 
 def _logits_and_labels(model: keras.Model, examples: Examples) -> tuple[np.ndarray, np.ndarray]:

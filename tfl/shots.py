@@ -18,6 +18,7 @@ from tfl.recipes import Best, Grid, Knn, Logistic, Mlp, Recipe, Reference, Ridge
 from tfl.run import numbered, require_memory
 
 RECIPES: tuple[Recipe, ...] = (Reference(), Grid(), Logistic(), Ridge(), Mlp(), Knn())
+COPIES_TO_DIVIDE = 0.0, 2.0  # each view as read, as divided, and what is made of the part to measure on
 LEAST_TO_CHOOSE = 10  # images of a class: below, a recipe's settings are not chosen but its own
 SHARE_TO_CHOOSE = 0.2  # of so few images
 
@@ -58,7 +59,7 @@ def study(
     if any(isinstance(recipe, Best) for recipe in recipes):
         raise RunError("a study of few images compares recipes; best is none of its own: leave --recipe best out")
     head.require_selection(cache, selection)
-    require_memory(cache, "a study of few images", selection)
+    require_memory(cache, "a study of few images", selection, COPIES_TO_DIVIDE)
     pool, val, _ = head.divide(head.read_rows(cache, "train", selection), selection.validation_fraction, 0, names)
     _require_enough(pool, max(shots.shots), names)
     results = []
