@@ -10,7 +10,8 @@
     python scripts/benchmark.py formats RUN FOLDER   every format of an exported model; what is exported into FOLDER
                                                   already, and its accuracy, is not made again
 
-Prints a JSON object; seconds and bytes are lists, one entry a repeat. `--quick` repeats twice.
+Prints a JSON object; seconds and bytes are lists, one entry a repeat. `--quick` repeats twice; on a processor
+`extraction --quick` leaves out what takes more than half a minute there: `torch.compile`, and the command.
 """
 
 import contextlib
@@ -45,9 +46,9 @@ NUM_FEATURES = 2048
 PACKAGES = ("h5py", "numpy", "keras", "tensorflow", "jax", "torch", "openvino", "onnxruntime", "ai-edge-litert")
 SHARD_ROWS = 1024
 COMMAND_REPEATS = 1 if QUICK else 3
-COMMAND_IMAGES = (128, 256) if QUICK else (128, 640)
+COMMAND_IMAGES = (128, 640)
 RESNET50_MACS = 3.86e9  # multiply-adds of an image at 224 pixels, He et al. 2015, table 1 counts 3.8e9 without the top
-ACCELERATOR_BATCHES = 20
+ACCELERATOR_BATCHES, PROCESSOR_BATCHES = 20, 2
 ACCELERATOR_IMAGES = (2_000, 42_000)
 NPZ_IMAGES, PNG_IMAGES, JPEG_IMAGES = (1_000, 21_000), (1_000, 11_000), (50, 1_050)
 Way = Callable[[Sequence[Any]], Callable[[], Any]]  # begins with a batch of images; what it returns waits for features
@@ -263,7 +264,7 @@ def extraction(folder: Path, dataset: str = "cifar10") -> dict[str, Any]:
     from tfl import backbone, datasets, engine
 
     batch_size = engine.default_batch_size(SHARD_ROWS)
-    num_batches = ACCELERATOR_BATCHES if engine.has_accelerator() else 2
+    num_batches = ACCELERATOR_BATCHES if engine.has_accelerator() else PROCESSOR_BATCHES
     examples = datasets.open_dataset(DatasetSpec(dataset)).examples("train", 0, num_batches * batch_size)
     images = [example.image for example in examples if isinstance(example, datasets.Example)]
     batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
@@ -287,7 +288,8 @@ def extraction(folder: Path, dataset: str = "cifar10") -> dict[str, Any]:
         for name, of in rates.items()
     }
     bare = partial(all_of, ways[f"{engine.chosen('auto', 'float32')} float32"], batches)
-    command = [utilisation(folder, bare, len(images), dataset) for _ in range(COMMAND_REPEATS)]
+    repeats = COMMAND_REPEATS if engine.has_accelerator() or not QUICK else 0
+    command = [utilisation(folder, bare, len(images), dataset) for _ in range(repeats)]
     rates_and_ratios = {"images_per_second": rates, "median_over_keras_predict": over}
     return {"device": engine.device(), "batch_size": batch_size, **rates_and_ratios, "command": command}
 
@@ -350,7 +352,6 @@ def pytorch(dtype: str) -> dict[str, Way]:
     network = torchvision().models.resnet50(weights=None)
     network.fc = torch.nn.Identity()
     network = network.eval().to(device, getattr(torch, dtype), memory_format=torch.channels_last)
-    compiled = torch.compile(network, options={"freezing": True})
 
     def begin(forward: Any, batch: Sequence[Any], is_tf32: bool = False) -> Callable[[], Any]:
         torch.backends.cudnn.allow_tf32 = is_tf32
@@ -360,10 +361,10 @@ def pytorch(dtype: str) -> dict[str, Way]:
             features = forward(pixels.contiguous(memory_format=torch.channels_last)).float()
         return lambda: features.cpu().numpy()
 
-    ways: dict[str, Way] = {
-        f"pytorch {dtype}": partial(begin, network),
-        f"pytorch {dtype}, torch.compile": partial(begin, compiled),
-    }
+    ways: dict[str, Way] = {f"pytorch {dtype}": partial(begin, network)}
+    if device.type == "cuda" or not QUICK:
+        compiled = torch.compile(network, options={"freezing": True})
+        ways[f"pytorch {dtype}, torch.compile"] = partial(begin, compiled)
     if dtype == "float32" and device.type == "cuda":
         ways["pytorch TensorFloat-32"] = partial(begin, network, is_tf32=True)
     return ways
