@@ -272,6 +272,18 @@ def test_images_are_decoded_side_by_side_in_their_order_and_few_ahead(monkeypatc
     assert sorted(begun) == sorted(sizes)
 
 
+@pytest.mark.parametrize("small", [0, 1 << 30])
+def test_small_images_and_large_ones_are_read_in_their_order(folder, monkeypatch, small):
+    monkeypatch.setattr("tfl.datasets.folder.SMALL_BYTES", small)
+    (folder / "train" / "cat" / "2.png").write_bytes(b"none")
+    found = list(datasets.open_dataset(DatasetSpec(str(folder))).examples("train", 1, 9))
+    assert [row.id for row in found] == [
+        f"train/{name}" for name in (*(f"cat/{i}.png" for i in range(1, 6)), *(f"dog/{i}.png" for i in range(3)))
+    ]
+    assert isinstance(found[1], datasets.BadImage)
+    assert found[0].image.shape == (13, 20, 3)
+
+
 def test_reading_that_is_left_begins_no_more():
     begun = []
     images = batches.side_by_side(lambda row: begun.append(row) or row, range(1000), lambda row: 0)
@@ -712,6 +724,10 @@ def test_tfds_set_without_ids_and_in_grey(tmp_path, monkeypatch, capfd):
     assert [example.id for example in examples] == [f"dummy_mnist-train.tfrecord-00000-of-00001__{i}" for i in (3, 4)]
     assert [example.image.shape for example in examples] == [(28, 28, 3)] * 2
     assert source.class_names == tuple("0123456789")
+    monkeypatch.setattr("tfl.datasets.tfds.ROWS_IN_ONE_GO", 4)
+    assert [example.id for example in source.examples("train", 1, 10)] == [
+        f"dummy_mnist-train.tfrecord-00000-of-00001__{i}" for i in range(1, 10)
+    ]
     assert capfd.readouterr().out == "", "what TFDS says while it prepares is no result"
 
 

@@ -14,6 +14,10 @@ from tfl.datasets.source import BadImage, Example, as_text
 from tfl.errors import DatasetError
 from tfl.spec import DIGEST_PREFIX
 
+SMALL_BYTES = (
+    1 << 15
+)  # decoded: of 96 x 96 pixels two threads on two cores read 0.96 times as many, of 256 x 256 1.4 times
+
 logger = logging.getLogger(__name__)
 
 
@@ -110,8 +114,11 @@ class FolderDataset:
         return [self._bad[path] for path in self._files[split][start:stop] if path in self._bad]
 
     def examples(self, split: str, start: int, stop: int) -> Iterator[Example | BadImage]:
-        """Decoded by several threads: an accelerator is faster than one."""
-        return side_by_side(self._read, self._files[split][start:stop], self._num_bytes, MAX_BYTES // 4)
+        """By several threads, for an accelerator is faster than one; small images by this one, which is sooner."""
+        paths = self._files[split][start:stop]
+        if max(map(self._num_bytes, paths), default=0) < SMALL_BYTES:
+            return map(self._read, paths)
+        return side_by_side(self._read, paths, self._num_bytes, MAX_BYTES // 4)
 
     def _num_bytes(self, path: Path) -> int:
         return 0 if path in self._bad else self._good[path][1]

@@ -19,6 +19,9 @@ from tfl.errors import AssetError, DatasetError
 _NAME = re.compile(r"\w+(/[\w.+-]+)*(:[\d.]+)?")
 
 MOST_ROWS, MOST_BYTES = 128, 16 << 20  # that are read together
+# A pipeline of TFDS grows by 3.8 KB a row whatever the row holds (TensorFlow 2.21: 0.2 GB in 50,000
+# rows, 0.1 in goes of so many); another one takes a fifth of a second to open.
+ROWS_IN_ONE_GO = 1 << 14
 
 logger = logging.getLogger(__name__)
 
@@ -64,10 +67,11 @@ class TfdsDataset:
         return ()
 
     def examples(self, split: str, start: int, stop: int) -> Iterator[Example]:
-        for images, labels, ids in self._stored(split, start, stop):
-            colours = np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
-            for image, label, id_ in zip(colours, labels.tolist(), ids, strict=True):
-                yield Example(image, label, as_text(id_))
+        for first in range(start, stop, ROWS_IN_ONE_GO):
+            for images, labels, ids in self._stored(split, first, min(stop, first + ROWS_IN_ONE_GO)):
+                colours = np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
+                for image, label, id_ in zip(colours, labels.tolist(), ids, strict=True):
+                    yield Example(image, label, as_text(id_))
 
     def _stored(self, split: str, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """The rows as TFDS decodes them, some together: images `(n, h, w, c)`, labels and ids `(n,)`.
