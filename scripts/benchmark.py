@@ -129,12 +129,13 @@ def memory(folder: Path) -> dict[str, Any]:
         for num_images, flags in splits.items():
             for name in peaks:
                 with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                    script = Path(__file__).with_name("precompute.py")
-                    command = [sys.executable, str(script), "--image-size", "32", *flags, "--cache-dir", scratch]
-                    if name == "merge":
-                        command = [sys.executable, __file__, "_merge", scratch, str(num_images)]
+                    script = str(Path(__file__).with_name("precompute.py"))
+                    commands = {
+                        "precompute": [script, "--image-size", "32", *flags, "--cache-dir", scratch],
+                        "merge": [__file__, "_merge", scratch, str(num_images)],
+                    }
                     started = time.perf_counter()
-                    peaks[name][num_images].append(peak_bytes(command))
+                    peaks[name][num_images].append(peak_bytes([sys.executable, *commands[name]]))
                     seconds[name][num_images].append(time.perf_counter() - started)
     return {"peak_bytes": peaks, "seconds": seconds, "growth": growth(peaks), "growth_of_seconds": growth(seconds)}
 

@@ -22,6 +22,11 @@ def ahead(reader: Executor, items: Iterator[Row]) -> Iterator[Row]:
         yield item
 
 
+def num_processors() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def side_by_side(
     work: Callable[[Row], Made], items: Iterable[Row], num_bytes_of: Callable[[Row], int], most: int = MAX_BYTES
 ) -> Iterator[Made]:
@@ -29,7 +34,7 @@ def side_by_side(
 
     Two items for each thread are begun before they are asked for, or fewer that take `most` bytes together.
     """
-    num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    num_threads = num_processors()
     begun: deque[tuple[Future[Made], int]] = deque()
     held = 0
     workers = ThreadPoolExecutor(num_threads)

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from tfl import assets
+from tfl.batches import num_processors
 
 OPENVINO = "openvino"
 TORCH_COMPILE = "torch.compile"
@@ -121,7 +122,7 @@ def threads() -> int:
         import torch
 
         return int(torch.get_num_threads())
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return num_processors()
 
 
 def has_accelerator() -> bool:
