@@ -11,6 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "tfl"
 # A module imports only modules above it.
 ROOMS = (
     "errors",
+    "text",
+    "scratch",
     "extras",
     "spec",
     "recipes",
