@@ -55,6 +55,7 @@ HOMES = {
     "torch": {"engine", "export", "reference", "served"},
     "torchvision": {"reference"},
     "PIL": {"assets", "datasets"},
+    "pillow_heif": {"datasets"},
     "tyro": {"spec", "cli"},
     "scipy": {"head", "metrics"},
     "threadpoolctl": {"head"},

@@ -100,6 +100,8 @@ def precompute(
     resolved = datasets.resolve(dataset, source)
     if settings.on_bad_image == "error":
         _refuse([bad for split in resolved.roles.values() for bad in datasets.known_bad(source, split)])
+    elif isinstance(source, datasets.FolderDataset):
+        source.require_good_classes()
     backbone = build(features)
     spec = CacheSpec(backbone.spec, resolved, tuple(view for view in VIEWS if view in views))
     path = settings.cache_dir / spec.file_name

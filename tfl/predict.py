@@ -77,21 +77,21 @@ def _found(word: str, stdin: BinaryIO) -> list[Image]:
     if path.is_dir():
         return _required(_images_at(path), f"the folder {word} holds no image")
     if not path.exists() and glob.has_magic(word):
-        names = glob.glob(word, recursive=True)  # noqa: PTH207 -- of absolute patterns too
-        paths = {path for name in names for path in _images_at(Path(name))}
+        paths = {path for found in datasets.expand(word) for path in _images_at(found)}
         return _required(sorted(paths), f"no image is like {word}")
     return [Image(path)]
 
 
 def _images_at(path: Path) -> list[Path]:
     """A file that is an image by its name, or every such file below a folder."""
-    found = path.rglob("*") if path.is_dir() else [path]
-    return sorted(each for each in found if each.suffix.lower() in datasets.IMAGE_SUFFIXES)
+    if path.is_dir():
+        return datasets.list_images(path)
+    return [path] if datasets.is_image_file(path) else []
 
 
 def _required(paths: list[Path], what: str) -> list[Image]:
     if not paths:
-        raise DatasetError(f"{what}; expected files ending in {' '.join(sorted(datasets.IMAGE_SUFFIXES))}")
+        raise DatasetError(f"{what}; expected files ending in {' '.join(sorted(datasets.image_suffixes()))}")
     return [Image(path) for path in paths]
 
 

@@ -7,8 +7,9 @@ every time. A `Dataset` says what it is (`name`, `version`) and hands out `Examp
 
 from pathlib import Path
 
+from tfl.datasets.files import expand, is_image_file, list_images
 from tfl.datasets.folder import FolderDataset
-from tfl.datasets.images import IMAGE_SUFFIXES, decode_image, read_image
+from tfl.datasets.images import decode_image, image_suffixes, read_image
 from tfl.datasets.npz import NpzDataset, require_new_npz, write_npz
 from tfl.datasets.source import BadImage, Dataset, Example, as_text
 from tfl.datasets.splits import count_rows, known_bad, resolve, rows, select, split_names, usable
@@ -16,15 +17,19 @@ from tfl.datasets.tfds import TfdsDataset
 from tfl.spec import DatasetSpec
 
 __all__ = [
-    "IMAGE_SUFFIXES",
     "BadImage",
     "Dataset",
     "Example",
+    "FolderDataset",
     "TfdsDataset",
     "as_text",
     "count_rows",
     "decode_image",
+    "expand",
+    "image_suffixes",
+    "is_image_file",
     "known_bad",
+    "list_images",
     "open_dataset",
     "read_image",
     "require_new_npz",

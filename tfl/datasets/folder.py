@@ -1,23 +1,21 @@
 """A folder of images, `root/<split>/<class>/*.png`."""
 
 import hashlib
-import logging
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from tfl.batches import MAX_BYTES, side_by_side
-from tfl.datasets.images import IMAGE_SUFFIXES, decode_image, read_bytes, require_image
+from tfl.datasets.images import decode_image, image_suffixes, read_bytes, require_image
+from tfl.datasets.layout import describe_straight, read_layout, require_classes, say_passed_over
 from tfl.datasets.source import BadImage, Example, as_text
 from tfl.errors import DatasetError
 from tfl.spec import DIGEST_PREFIX
+from tfl.text import printable
 
 # Decoded. Two threads on two cores read 0.96 times as many images of 96 x 96 pixels as one does, and 1.4 of 256 x 256.
 SMALL_BYTES = 1 << 15
-
-logger = logging.getLogger(__name__)
 
 
 class FolderDataset:
@@ -38,45 +36,39 @@ class FolderDataset:
     def __init__(self, root: Path, used: Sequence[str]) -> None:
         self.root = root.resolve()
         self.name = as_text(Path(self.root.name))
-        self._files = self._list_images()
         self._used = used
-        self._check_layout()
+        self._files = self._list_images()
         self.version, self._bad = self._scan()
 
     def _list_images(self) -> dict[str, list[Path]]:
-        """The image files of every split, sorted by relative path; tells how many files are none by their names."""
-        images: dict[str, list[Path]] = {}
-        others: list[Path] = []
-        for folder in sorted(path for path in self.root.iterdir() if path.is_dir()):
-            taken: list[Path] = []
-            for path in sorted(filter(_is_file, folder.glob("*/**/*")), key=self._id_of):
-                is_hidden = any(part.startswith(".") for part in path.relative_to(self.root).parts)
-                (taken if not is_hidden and path.suffix.lower() in IMAGE_SUFFIXES else others).append(path)
-            if not folder.name.startswith("."):
-                images[as_text(Path(folder.name))] = taken
-        if others:
-            logger.warning(
-                "passed over %d files, hidden or no images by their names, such as %s", len(others), others[0]
-            )
+        """Return the image files of every split, sorted by relative path; say what is passed over."""
+        layout = read_layout(self.root)
+        require_classes(layout, self._used)
+        images = {
+            as_text(Path(split.path.name)): sorted(layout.images(split), key=self._id_of) for split in layout.splits
+        }
+        self._check_layout(images, describe_straight(layout))
+        say_passed_over(layout)
         return images
 
-    def _check_layout(self) -> None:
-        if not any(self._files.values()):
+    def _check_layout(self, images: dict[str, list[Path]], hint: str) -> None:
+        if not any(images.values()):
             raise DatasetError(
                 f"{self.root} holds no images: expected root/<split>/<class>/ with files ending in "
-                f"{' '.join(sorted(IMAGE_SUFFIXES))}"
+                f"{' '.join(sorted(image_suffixes()))}{hint}"
             )
-        if missing := [split for split in self._used if not self._files.get(split)]:
-            found = ", ".join(name for name, files in self._files.items() if files)
+        if missing := [split for split in self._used if not images.get(split)]:
+            found = ", ".join(name for name, files in images.items() if files)
             raise DatasetError(
                 f"{self.root} has no images in the split(s) {', '.join(missing)}; it has {found} "
-                "(an empty string leaves a role out: --test-split '')"
+                f"(an empty string leaves a role out: --test-split ''){hint}"
             )
+        class_names = {self._class_of(path) for path in images[self._used[0]]}
         for split in self._used:
-            if extra := sorted({self._class_of(path) for path in self._files[split]} - set(self.class_names)):
+            if extra := sorted({self._class_of(path) for path in images[split]} - class_names):
                 raise DatasetError(
                     f"split {split!r} of {self.root} has classes that {self._used[0]!r} lacks: "
-                    f"{', '.join(extra)}; expected among {', '.join(self.class_names)}"
+                    f"{', '.join(extra)}; expected among {', '.join(sorted(class_names))}"
                 )
 
     def _relative(self, path: Path) -> bytes:
@@ -112,6 +104,26 @@ class FolderDataset:
     def known_bad(self, split: str, start: int, stop: int) -> Sequence[BadImage]:
         return [self._bad[path] for path in self._files[split][start:stop] if path in self._bad]
 
+    def require_good_classes(self) -> None:
+        """Refuse to leave out all images of a class: it would vanish, or be trained without a row.
+
+        Where a whole split is bad, its rows say so.
+
+        Raises:
+          DatasetError: of a split in use, all images of a class, and not of every one, are known to be bad.
+        """
+        for split in self._used:
+            good = {self._class_of(path) for path in self._files[split] if path not in self._bad}
+            lost = [path for path in self._files[split] if self._class_of(path) not in good]
+            if good and lost:
+                names = dict.fromkeys(printable(self._class_of(path)) for path in lost)
+                suffixes = dict.fromkeys(printable(as_text(Path(path.suffix.lower()))) for path in lost)
+                raise DatasetError(
+                    f"none of the {len(lost)} images of {split}/{', '.join(names)} in {self.root} can be used (they "
+                    f"end in {' '.join(suffixes)}): {self._bad[lost[0]].reason}\n"
+                    "A class needs an image: repair them, or remove the folder"
+                )
+
     def examples(self, split: str, start: int, stop: int) -> Iterator[Example | BadImage]:
         """By several threads, for an accelerator is faster than one; small images by this one, which is sooner."""
         paths = self._files[split][start:stop]
@@ -134,14 +146,6 @@ class FolderDataset:
         except DatasetError as error:
             return BadImage(self._id_of(path), str(error))
         return Example(image, self.class_names.index(self._class_of(path)), self._id_of(path))
-
-
-def _is_file(path: Path) -> bool:
-    """Whether there is a file to read or to complain of; folders, pipes and devices are passed over, unopened."""
-    try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except OSError:  # a link that leads nowhere, or a folder that may be listed but not entered
-        return True
 
 
 def _examine(path: Path, relative: bytes) -> tuple[str, int, str]:

@@ -1,6 +1,7 @@
 """Decoding image files with Pillow, to uint8 RGB."""
 
 import io
+import stat
 import threading
 import warnings
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tfl.datasets import depth, heif
 from tfl.datasets.source import as_text
 from tfl.errors import DatasetError
 
@@ -19,6 +21,12 @@ FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 IMAGE_SUFFIXES = frozenset(
     (".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 )
+"""Of the formats that Pillow reads alone; see `image_suffixes`."""
+
+
+def image_suffixes() -> frozenset[str]:
+    """Return the suffixes, in lower case, of the files that are images by their names, with what is installed here."""
+    return IMAGE_SUFFIXES | heif.SUFFIXES if heif.is_readable() else IMAGE_SUFFIXES
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -31,11 +39,20 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file's content; a DatasetError names a file that cannot be read."""
+    """A file's content; a DatasetError names a file that cannot be read, and one that may never end, unopened."""
     try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise DatasetError(f"cannot read the image {as_text(path)}: it is {_kind(mode)}; expected a regular file")
         return path.read_bytes()
     except OSError as error:
         raise DatasetError(f"cannot read the image {as_text(path)}: {error.strerror}") from error
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    return "a named pipe" if stat.S_ISFIFO(mode) else "a socket or a device"
 
 
 def require_image(content: bytes, name: str) -> int:
@@ -56,7 +73,8 @@ def require_image(content: bytes, name: str) -> int:
 def decode_image(content: bytes, name: str) -> np.ndarray:
     """An encoded image as uint8 RGB `(h, w, 3)`: EXIF orientation applied, first frame, transparency dropped.
 
-    Grey, palette, RGBA and CMYK are converted by Pillow; 16-bit grey is scaled to 8 bits.
+    Grey, palette, RGBA and CMYK are converted by Pillow; grey of 12 and 16 bits is scaled to 8. What has no certain
+    range (floating point, signed and 32-bit integers) is refused.
 
     Raises:
       DatasetError: it cannot be decoded; the message names it.
@@ -76,12 +94,12 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
 def _upright_rgb(image: Any) -> np.ndarray:
     from PIL import ImageOps
 
+    grey = depth.deep_grey(image)  # asked first, for the upright image has lost the file's tags
     upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion clips instead of scaling
-        grey = np.round(np.clip(np.asarray(upright, np.float64), 0, 65535) / 257).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    if upright.mode == "F":
-        raise ValueError("it holds floating-point pixels, whose range is not known")
+    if grey is not None:
+        return np.repeat(grey.to_uint8(np.asarray(upright))[:, :, None], 3, axis=2)
+    if upright.mode == "La":  # grey with associated alpha, which Pillow converts to LA alone
+        upright = upright.convert("LA")
     return np.array(upright.convert("RGB"))
 
 
@@ -120,18 +138,34 @@ def _opened(content: bytes, name: str) -> Iterator[Any]:
     with _silence:
         try:
             Image.init()
-            image = Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name in Image.OPEN])
+            image = Image.open(io.BytesIO(content), formats=_formats(content))
         except Image.DecompressionBombError as error:
             raise DatasetError(
                 f"the image {name} claims more pixels than are safe to decode: {error}; repair or remove it"
             ) from error
         except UnidentifiedImageError as error:
-            kind = "is empty" if not content else "is not an image that Pillow can read"
-            raise DatasetError(f"{name} {kind}; repair or remove it") from error
+            raise DatasetError(f"{name} {_what_it_is(content)}; repair or remove it") from error
         except Exception as error:  # of damaged headers too Pillow raises more than it says: see `decode_image`
             raise _undecodable(name, error) from error
         with image:
             yield image
+
+
+def _formats(content: bytes) -> list[str]:
+    """Return Pillow's names of the formats to try; HEIF and AVIF would take one another's files."""
+    from PIL import Image
+
+    if heif.is_heif(content) and heif.is_readable():
+        return [heif.FORMAT]
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def _what_it_is(content: bytes) -> str:
+    if not content:
+        return "is empty"
+    if heif.is_heif(content) and not heif.is_readable():
+        return f"is not an image that Pillow can read alone ({heif.HINT})"
+    return "is not an image that Pillow can read"
 
 
 def _undecodable(name: str, error: Exception) -> DatasetError:
@@ -141,10 +175,28 @@ def _undecodable(name: str, error: Exception) -> DatasetError:
 
 _ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": bytes.fromhex("00000000 49454E44 AE426082"), b"GIF8": b"\x3b"}
 """How JPEG, PNG (its IEND chunk) and GIF begin and end."""
+_MOST_BOXES = 64
 
 
 def _ends_whole(content: bytes) -> bool:
     """Whether the end is there by its looks, which a file cut short has only by chance."""
     if content.startswith(b"RIFF"):  # WebP says its length after these four bytes
         return int.from_bytes(content[4:8], "little") + 8 <= len(content)
+    if content[4:8] == b"ftyp":
+        return _boxes_end_whole(content)
     return any(content.startswith(start) and content.endswith(end) for start, end in _ENDS.items())
+
+
+def _boxes_end_whole(content: bytes) -> bool:
+    """Whether HEIF's or AVIF's boxes, of which each says its length, end where the file does (ISO/IEC 14496-12)."""
+    start = 0
+    for _ in range(_MOST_BOXES):
+        num_bytes = int.from_bytes(content[start : start + 4], "big")
+        if num_bytes == 1:  # the length follows the box's type
+            num_bytes = int.from_bytes(content[start + 8 : start + 16], "big")
+        if num_bytes < 8:  # 0 is a box that goes to the end, wherever that is
+            return False
+        start += num_bytes
+        if start >= len(content):
+            break
+    return start == len(content)

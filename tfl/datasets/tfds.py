@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tfl import assets
+from tfl.datasets import depth
 from tfl.datasets.source import BadImage, Example, as_text
 from tfl.errors import AssetError, DatasetError
 
@@ -22,6 +23,9 @@ MOST_ROWS, MOST_BYTES = 128, 16 << 20  # that are read together
 # A pipeline of TFDS grows by 3.8 KB a row whatever the row holds (TensorFlow 2.21: 0.2 GB in 50,000
 # rows, 0.1 in goes of so many); another one takes a fifth of a second to open.
 ROWS_IN_ONE_GO = 1 << 14
+
+_EXPECTED = "an Image of uint8 or uint16 with 1 to 4 channels, or a Tensor of uint8 with the shape (h, w, 1 or 3)"
+_BY_HAND = "Write what you need of it to an .npz file of uint8 images and integer labels, and give that"
 
 logger = logging.getLogger(__name__)
 
@@ -40,24 +44,46 @@ class TfdsDataset:
         self._image_key, self._label_key = self._keys()
 
     def _keys(self) -> tuple[str, str]:
-        """The supervised keys where they are an image and a label, else the only image and the only label."""
+        """The supervised keys where they are an image and a label, else the only image and the only label.
+
+        Raises:
+          DatasetError: they are none, or the images' values have no certain range.
+        """
         import tensorflow_datasets as tfds
 
         features, keys = self._builder.info.features, list(self._builder.info.supervised_keys or [])
-        kinds = (tfds.features.Image, tfds.features.ClassLabel)
-        image, label = ([key for key in features if type(features[key]) is kind] for kind in kinds)
-        if len(keys) == 2 and keys[0] in image and keys[1] in label:
-            return str(keys[0]), str(keys[1])
-        if len(image) == len(label) == 1:
-            return image[0], label[0]
-        raise DatasetError(
-            f"{self.name} is not an image classification dataset: its images are {image}, its class labels {label}; "
-            "expected one of each"
-        )
+        images = _of_kind(features, tfds.features.Image)
+        if not images:
+            images = [key for key in _of_kind(features, tfds.features.Tensor) if _is_image(features[key])]
+        labels = _of_kind(features, tfds.features.ClassLabel)
+        if len(keys) == 2 and keys[0] in images and keys[1] in labels:
+            images, labels = keys[:1], keys[1:]
+        if len(images) != 1 or len(labels) != 1:
+            described = "; ".join(_described(key, feature) for key, feature in features.items())
+            raise DatasetError(
+                f"{self.name} is not an image classification dataset: its images are {images}, its class labels "
+                f"{labels}; expected one of each: {_EXPECTED}, and a ClassLabel. It has {described}. {_BY_HAND}"
+            )
+        feature = features[images[0]]
+        if not _has_certain_range(feature):
+            raise DatasetError(
+                f"cannot use the images of {self.name}, {_described(images[0], feature)}: the range of such values is "
+                f"not known, or the channels are not; expected {_EXPECTED}. {_BY_HAND}"
+            )
+        return str(images[0]), str(labels[0])
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
         return tuple(self._builder.info.features[self._label_key].names)
+
+    @cached_property
+    def _id_key(self) -> str:
+        """The dataset's own ids where they are texts; numbers often are a row's place in its split, or always 0."""
+        import tensorflow_datasets as tfds
+
+        features = self._builder.info.features
+        is_text = "id" in features and isinstance(features["id"], tfds.features.Text)
+        return "id" if is_text else "tfds_id"
 
     @property
     def num_rows(self) -> dict[str, int]:
@@ -69,8 +95,7 @@ class TfdsDataset:
     def examples(self, split: str, start: int, stop: int) -> Iterator[Example]:
         for first in range(start, stop, ROWS_IN_ONE_GO):
             for images, labels, ids in self._stored(split, first, min(stop, first + ROWS_IN_ONE_GO)):
-                colours = np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
-                for image, label, id_ in zip(colours, labels.tolist(), ids, strict=True):
+                for image, label, id_ in zip(_as_rgb(images), labels.tolist(), ids, strict=True):
                     yield Example(image, label, as_text(id_))
 
     def _stored(self, split: str, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -86,7 +111,7 @@ class TfdsDataset:
         # With tf.data's autotuning, half of the backbone's runs beside an open pipeline leave a core idle, at half the
         # speed (TensorFlow 2.21, 2 cores: 6 of 12 runs; without autotuning 0 of 12).
         stored_order.options.autotune.enabled = False
-        keys = (self._image_key, self._label_key, "id" if "id" in self._builder.info.features else "tfds_id")
+        keys = (self._image_key, self._label_key, self._id_key)
 
         def kept(example: dict[str, Any]) -> tuple[Any, ...]:
             return tuple(example[key] for key in keys)
@@ -111,6 +136,41 @@ class TfdsDataset:
         """As one array, rows come to Python several times as fast; images of differing sizes are no one array."""
         shape = self._builder.info.features[self._image_key].shape
         return 1 if None in shape else max(1, min(MOST_ROWS, MOST_BYTES // math.prod(shape)))
+
+
+def _of_kind(features: Any, kind: type) -> list[str]:
+    return [key for key in features if type(features[key]) is kind]
+
+
+def _described(key: str, feature: Any) -> str:
+    """A feature in words: `image: Image float32 (32, 32, 1)`."""
+    kind, dtype = type(feature).__name__, feature.np_dtype
+    if isinstance(dtype, dict):
+        return f"{key}: {kind} of {', '.join(map(str, dtype))}"
+    return f"{key}: {kind} {np.dtype(dtype).name} {feature.shape}"
+
+
+def _is_image(feature: Any) -> bool:
+    """Whether an array may be meant as an image, whatever its values."""
+    return len(feature.shape) == 3 and feature.shape[-1] in (1, 3)
+
+
+def _has_certain_range(feature: Any) -> bool:
+    """Whether values and channels are known: files' 8 and 16 bits; of bare arrays 8 alone, for 16 may be 12."""
+    import tensorflow_datasets as tfds
+
+    is_file = type(feature) is tfds.features.Image
+    dtypes, channels = ((np.uint8, np.uint16), (1, 2, 3, 4)) if is_file else ((np.uint8,), (1, 3))
+    return len(feature.shape) == 3 and feature.shape[-1] in channels and feature.np_dtype in dtypes
+
+
+def _as_rgb(images: np.ndarray) -> np.ndarray:
+    """Images `(n, h, w, c)` of 8 or 16 bits as uint8 RGB: grey in three channels, transparency dropped."""
+    if images.dtype == np.uint16:
+        images = depth.Grey(depth.WHITE_16).to_uint8(images)
+    if images.shape[-1] in (2, 4):  # the last one is alpha
+        images = np.ascontiguousarray(images[..., :-1])
+    return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
 
 
 def _prepared_builder(name: str) -> Any:
