@@ -8,7 +8,7 @@ WHITE_16 = 65535
 WHITE_12 = 4095
 
 # TIFF 6.0: tags, and values of theirs
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _COLOR_MAP, _SAMPLE_FORMAT = 258, 262, 320, 339
 _WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
 
 _NEXT = "convert it to unsigned 8 or 16 bits"
@@ -21,10 +21,11 @@ class Grey(NamedTuple):
     is_white_zero: bool = False
 
     def to_uint8(self, samples: np.ndarray) -> np.ndarray:
-        """Scale `samples` of any shape, 0 to `white`, to uint8."""
-        scaled = np.round(np.clip(np.asarray(samples, np.float64), 0, self.white) * (255 / self.white))
-        grey: np.ndarray = scaled.astype(np.uint8)
-        return 255 - grey if self.is_white_zero else grey
+        """Scale integer `samples` of any shape, 0 to `white`, to uint8; what is beyond is black or white."""
+        greys = np.round(np.arange(self.white + 1) * (255 / self.white)).astype(np.uint8)
+        if self.is_white_zero:
+            greys = 255 - greys
+        return np.take(greys, samples, mode="clip")
 
 
 def deep_grey(image: Any) -> Grey | None:
@@ -45,13 +46,18 @@ def deep_grey(image: Any) -> Grey | None:
 
 
 def _deep_grey_of_tiff(image: Any) -> Grey | None:
-    bits = tuple(image.tag_v2.get(_BITS_PER_SAMPLE, (1,)))
-    if _SIGNED in image.tag_v2.get(_SAMPLE_FORMAT, (_UNSIGNED,)):
+    tags = image.tag_v2
+    bits = tuple(tags.get(_BITS_PER_SAMPLE, (1,)))
+    if _SIGNED in tags.get(_SAMPLE_FORMAT, (_UNSIGNED,)):
         raise ValueError(f"it holds signed integers of {bits[0]} bits, whose range is not known; {_NEXT}")
+    if _PHOTOMETRIC not in tags:
+        raise ValueError("it does not say whether 0 is black or white (PhotometricInterpretation); save it again")
+    if image.mode.startswith("P") and 0 < max(tags.get(_COLOR_MAP, (0,))) < 256:
+        raise ValueError("its colour map has 8 bits, and the format's have 16; save it again")
     if not image.mode.startswith("I"):
         return None
     white = {(12,): WHITE_12, (16,): WHITE_16}.get(bits)
     if white is None:
         raise ValueError(f"it holds integers of {bits[0]} bits, whose range is not known; {_NEXT}")
-    # Pillow 13 turns white-is-zero round for up to 8 bits, and not for 16.
-    return Grey(white, image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
+    # Pillow 13 inverts white-is-zero of up to 8 bits, and not of 16: see tests/test_depth.py, `16 bits, white is zero`.
+    return Grey(white, tags[_PHOTOMETRIC] == _WHITE_IS_ZERO)

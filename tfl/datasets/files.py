@@ -237,7 +237,7 @@ def _identities(folders: Iterable[Path]) -> frozenset[Identity]:
 def _suffix_of(path: Path) -> str:
     if is_image_name(path):
         return f"{path.suffix.lower()} that is no regular file"
-    return printable(as_text(Path(path.suffix.lower()))) or "no suffix"
+    return printable(as_text(os.fsencode(path.suffix.lower()))) or "no suffix"
 
 
 def counted(counts: dict[str, int]) -> str:

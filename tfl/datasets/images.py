@@ -169,7 +169,7 @@ def _what_it_is(content: bytes) -> str:
 
 
 def _undecodable(name: str, error: Exception) -> DatasetError:
-    reason = str(error) or type(error).__name__
+    reason = " ".join(str(error).split()) or type(error).__name__
     return DatasetError(f"cannot decode the image {name}: {reason}; repair or remove it")
 
 

@@ -78,7 +78,8 @@ def _read_split(path: Path) -> Split:
         if entry.kind != "folder":
             split.straight.add_file(entry, is_hidden)
         elif is_hidden:
-            split.straight.hidden += files.find_files(entry.path).images
+            inside = files.find_files(entry.path)
+            split.straight.hidden += inside.images + inside.others + inside.hidden
         else:
             split.classes[entry.path] = files.find_files(entry.path)
     return split

@@ -24,7 +24,7 @@ MOST_ROWS, MOST_BYTES = 128, 16 << 20  # that are read together
 # rows, 0.1 in goes of so many); another one takes a fifth of a second to open.
 ROWS_IN_ONE_GO = 1 << 14
 
-_EXPECTED = "an Image of uint8 or uint16 with 1 to 4 channels, or a Tensor of uint8 with the shape (h, w, 1 or 3)"
+_EXPECTED = "an Image of uint8 or uint16 with 1, 3 or 4 channels, or a Tensor of uint8 with the shape (h, w, 1 or 3)"
 _BY_HAND = "Write what you need of it to an .npz file of uint8 images and integer labels, and give that"
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class TfdsDataset:
         if len(keys) == 2 and keys[0] in images and keys[1] in labels:
             images, labels = keys[:1], keys[1:]
         if len(images) != 1 or len(labels) != 1:
-            described = "; ".join(_described(key, feature) for key, feature in features.items())
+            described = "; ".join(_described(key, features[key]) for key in sorted(features))
             raise DatasetError(
                 f"{self.name} is not an image classification dataset: its images are {images}, its class labels "
                 f"{labels}; expected one of each: {_EXPECTED}, and a ClassLabel. It has {described}. {_BY_HAND}"
@@ -139,7 +139,7 @@ class TfdsDataset:
 
 
 def _of_kind(features: Any, kind: type) -> list[str]:
-    return [key for key in features if type(features[key]) is kind]
+    return sorted(key for key in features if type(features[key]) is kind)
 
 
 def _described(key: str, feature: Any) -> str:
@@ -160,7 +160,7 @@ def _has_certain_range(feature: Any) -> bool:
     import tensorflow_datasets as tfds
 
     is_file = type(feature) is tfds.features.Image
-    dtypes, channels = ((np.uint8, np.uint16), (1, 2, 3, 4)) if is_file else ((np.uint8,), (1, 3))
+    dtypes, channels = ((np.uint8, np.uint16), (1, 3, 4)) if is_file else ((np.uint8,), (1, 3))
     return len(feature.shape) == 3 and feature.shape[-1] in channels and feature.np_dtype in dtypes
 
 
@@ -168,8 +168,8 @@ def _as_rgb(images: np.ndarray) -> np.ndarray:
     """Images `(n, h, w, c)` of 8 or 16 bits as uint8 RGB: grey in three channels, transparency dropped."""
     if images.dtype == np.uint16:
         images = depth.Grey(depth.WHITE_16).to_uint8(images)
-    if images.shape[-1] in (2, 4):  # the last one is alpha
-        images = np.ascontiguousarray(images[..., :-1])
+    if images.shape[-1] == 4:  # the last one is alpha
+        images = np.ascontiguousarray(images[..., :3])
     return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
 
 

@@ -1,0 +1,167 @@
+"""Sets of TensorFlow Datasets: images by value, or a sentence that names the key, its dtype and shape."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from tfl import datasets
+from tfl.errors import DatasetError
+from tfl.spec import DatasetSpec
+
+F = tfds.features
+COUNT = 6
+LABELS = np.arange(COUNT) % 3
+NAMES = F.ClassLabel(names=["red", "green", "blue"])
+RGB = np.random.default_rng(0).integers(0, 256, (COUNT, 8, 9, 3), dtype=np.uint8)
+GREY = RGB[..., :1]
+WIDE = GREY.astype(np.uint16) * 257
+
+
+def alpha(images, dtype=np.uint8):
+    return np.concatenate([images, np.full((*images.shape[:3], 1), 90, dtype)], axis=-1)
+
+
+def grey(images):
+    return np.repeat(images, 3, axis=-1)
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """A function that stores columns as a set and opens it."""
+
+    def made(features, columns, supervised_keys=None):
+        features = F.FeaturesDict(features)
+
+        def rows():
+            for i in range(COUNT):
+                yield {key: column[i] for key, column in columns.items()}
+
+        info = features.get_tensor_info()
+        signature = tf.nest.map_structure(lambda each: tf.TensorSpec(each.shape, each.tf_dtype), info)
+        tfds.dataset_builders.store_as_tfds_dataset(
+            name="tiny_set",
+            version="1.0.0",
+            features=features,
+            split_datasets={"train": tf.data.Dataset.from_generator(rows, output_signature=signature)},
+            data_dir=tmp_path,
+            disable_shuffling=True,
+        )
+        builder = tfds.builder("tiny_set", data_dir=tmp_path)
+        monkeypatch.setattr(type(builder.info), "supervised_keys", supervised_keys)
+        monkeypatch.setattr(tfds, "builder", lambda name: builder)
+        return datasets.open_dataset(DatasetSpec("tiny_set"))
+
+    return made
+
+
+GOOD = {
+    "RGB": (F.Image(shape=(8, 9, 3)), RGB, RGB),
+    "any size": (F.Image(), RGB, RGB),
+    "JPEG's default, stored as PNG": (F.Image(shape=(8, 9, 3), encoding_format="png"), RGB, RGB),
+    "grey": (F.Image(shape=(8, 9, 1)), GREY, grey(GREY)),
+    "grey of any size": (F.Image(shape=(None, None, 1)), GREY, grey(GREY)),
+    "RGBA": (F.Image(shape=(8, 9, 4)), alpha(RGB), RGB),
+    "RGBA of any size": (F.Image(shape=(None, None, 4)), alpha(RGB), RGB),
+    "16 bits": (F.Image(shape=(8, 9, 1), dtype=np.uint16), WIDE, grey(GREY)),
+    "16 bits of any size": (F.Image(shape=(None, None, 1), dtype=np.uint16), WIDE, grey(GREY)),
+    "16 bits, dark": (F.Image(shape=(8, 9, 1), dtype=np.uint16), WIDE // 257, grey(np.round(GREY / 257))),
+    "16 bits, RGB": (F.Image(shape=(8, 9, 3), dtype=np.uint16), RGB.astype(np.uint16) * 257, RGB),
+    "16 bits, RGBA": (
+        F.Image(shape=(8, 9, 4), dtype=np.uint16),
+        alpha(RGB.astype(np.uint16) * 257, np.uint16),
+        RGB,
+    ),
+    "tensor": (F.Tensor(shape=(8, 9, 3), dtype=np.uint8), RGB, RGB),
+    "grey tensor": (F.Tensor(shape=(8, 9, 1), dtype=np.uint8), GREY, grey(GREY)),
+}
+
+
+@pytest.mark.parametrize(("feature", "images", "expected"), GOOD.values(), ids=GOOD)
+def test_images_by_value(store, feature, images, expected):
+    source = store({"image": feature, "label": NAMES}, {"image": images, "label": LABELS})
+    rows = list(datasets.usable(source.examples("train", 0, COUNT)))
+    assert [row.label for row in rows] == LABELS.tolist()
+    assert {(row.image.dtype, row.image.shape) for row in rows} == {(np.dtype(np.uint8), (8, 9, 3))}
+    np.testing.assert_array_equal([row.image for row in rows], expected)
+
+
+FLOATS = GREY.astype(np.float32) / 255
+REFUSED = {
+    "float image": (
+        {"image": F.Image(shape=(8, 9, 1), dtype=np.float32), "label": NAMES},
+        {"image": FLOATS, "label": LABELS},
+        r"image: Image float32 \(8, 9, 1\)",
+    ),
+    "float tensor": (
+        {"picture": F.Tensor(shape=(8, 9, 3), dtype=np.float32), "label": NAMES},
+        {"picture": grey(FLOATS), "label": LABELS},
+        r"picture: Tensor float32 \(8, 9, 3\)",
+    ),
+    "16-bit tensor, which may be of 12": (
+        {"image": F.Tensor(shape=(8, 9, 1), dtype=np.uint16), "label": NAMES},
+        {"image": WIDE, "label": LABELS},
+        r"image: Tensor uint16 \(8, 9, 1\)",
+    ),
+    "grey and alpha, which TensorFlow does not decode": (
+        {"image": F.Image(shape=(8, 9, 2)), "label": NAMES},
+        {"image": alpha(GREY), "label": LABELS},
+        r"image: Image uint8 \(8, 9, 2\)",
+    ),
+    "tensor of five channels": (
+        {"image": F.Tensor(shape=(8, 9, 5), dtype=np.uint8), "label": NAMES},
+        {"image": np.repeat(GREY, 5, axis=-1), "label": LABELS},
+        r"It has image: Tensor uint8 \(8, 9, 5\); label: ClassLabel int64 \(\)",
+    ),
+    "integers for labels": (
+        {"image": F.Image(shape=(8, 9, 3)), "label": np.int64},
+        {"image": RGB, "label": LABELS},
+        r"its class labels \[\]; .*label: \w+ int64 \(\)",
+    ),
+    "text for labels": (
+        {"image": F.Image(shape=(8, 9, 3)), "label": F.Text()},
+        {"image": RGB, "label": [["red", "green", "blue"][label] for label in LABELS]},
+        r"its class labels \[\]; .*label: Text",
+    ),
+    "several labels an image": (
+        {"image": F.Image(shape=(8, 9, 3)), "labels": F.Sequence(NAMES)},
+        {"image": RGB, "labels": [[label, label] for label in LABELS]},
+        r"its class labels \[\]; .*labels: Sequence int64 \(None,\)",
+    ),
+    "two images": (
+        {"image": F.Image(shape=(8, 9, 3)), "image2": F.Image(shape=(8, 9, 3)), "label": NAMES},
+        {"image": RGB, "image2": RGB, "label": LABELS},
+        r"its images are \['image', 'image2'\]",
+    ),
+}
+
+
+@pytest.mark.parametrize(("features", "columns", "described"), REFUSED.values(), ids=REFUSED)
+def test_what_is_uncertain_is_refused_with_its_key_dtype_and_shape(store, features, columns, described):
+    with pytest.raises(DatasetError, match=described) as error:
+        store(features, columns)
+    message = str(error.value)
+    assert "an Image of uint8 or uint16 with 1, 3 or 4 channels" in message
+    assert "Write what you need of it to an .npz file" in message
+    assert "\n" not in message
+
+
+def test_numbers_are_no_ids(store):
+    """They often count from 0 in each split, or are all 0: rows of different splits would have one id."""
+    columns = {"image": RGB, "label": LABELS, "id": np.zeros(COUNT, np.int64)}
+    source = store({"image": F.Image(shape=(8, 9, 3)), "label": NAMES, "id": np.int64}, columns)
+    ids = [row.id for row in source.examples("train", 0, COUNT)]
+    assert ids == [f"tiny_set-train.tfrecord-00000-of-00001__{i}" for i in range(COUNT)]
+
+
+def test_texts_are_ids(store):
+    columns = {"image": RGB, "label": LABELS, "id": [f"x{i}" for i in range(COUNT)]}
+    source = store({"image": F.Image(shape=(8, 9, 3)), "label": NAMES, "id": F.Text()}, columns)
+    assert [row.id for row in source.examples("train", 0, COUNT)] == columns["id"]
+
+
+def test_supervised_keys_choose_among_several(store):
+    features = {"image": F.Image(shape=(8, 9, 3)), "mask": F.Image(shape=(8, 9, 1)), "label": NAMES}
+    columns = {"image": RGB, "mask": GREY, "label": LABELS}
+    source = store(features, columns, supervised_keys=("image", "label"))
+    np.testing.assert_array_equal(next(source.examples("train", 0, 1)).image, RGB[0])
