@@ -19,7 +19,9 @@ SMALL_BYTES = 1 << 15
 
 
 class FolderDataset:
-    """Images in `root/<split>/<class>/`, of any format that Pillow reads; ids are their relative paths.
+    """Images in `root/<split>/<class>/`, of any format that Pillow reads, or HEIC; ids are their relative paths.
+
+    Linked folders are followed. Hidden files and folders, and files of other suffixes, are passed over and counted.
 
     Every file's header is read and every file's content is hashed when the folder is opened, so that a file that
     cannot be used is known before any time is spent, and a replaced image changes the version. Files that may be cut
@@ -30,12 +32,13 @@ class FolderDataset:
       used: the names of the splits that will be used, the training split first: the class names are its.
 
     Raises:
-      DatasetError: no images, or a class that the train split lacks.
+      DatasetError: no images, a class that the train split lacks, or see `require_classes`.
     """
 
     def __init__(self, root: Path, used: Sequence[str]) -> None:
         self.root = root.resolve()
         self.name = as_text(Path(self.root.name))
+        self._num_above = len(self.root.as_posix().rstrip("/")) + 1
         self._used = used
         self._files = self._list_images()
         self.version, self._bad = self._scan()
@@ -72,7 +75,7 @@ class FolderDataset:
                 )
 
     def _relative(self, path: Path) -> bytes:
-        return os.fsencode(path.relative_to(self.root).as_posix())
+        return os.fsencode(path.as_posix()[self._num_above :])  # `relative_to` takes ten times as long
 
     def _id_of(self, path: Path) -> str:
         return as_text(self._relative(path))

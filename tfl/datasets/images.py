@@ -22,11 +22,12 @@ IMAGE_SUFFIXES = frozenset(
     (".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 )
 """Of the formats that Pillow reads alone; see `image_suffixes`."""
+_WITH_HEIF = IMAGE_SUFFIXES | heif.SUFFIXES
 
 
 def image_suffixes() -> frozenset[str]:
     """Return the suffixes, in lower case, of the files that are images by their names, with what is installed here."""
-    return IMAGE_SUFFIXES | heif.SUFFIXES if heif.is_readable() else IMAGE_SUFFIXES
+    return _WITH_HEIF if heif.is_readable() else IMAGE_SUFFIXES
 
 
 def read_image(path: Path) -> np.ndarray:
