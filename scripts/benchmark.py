@@ -497,7 +497,7 @@ def exported(run_folder: Path, folder: Path, flags: dict[str, Any]) -> dict[str,
     """Export unless it is there, and measure accuracy on the first test images; both stay in the folder."""
     from tfl.export import export, gate
     from tfl.export.combined import found_dataset
-    from tfl.predict import description_path
+    from tfl.manifest import description_path
     from tfl.run import open_run
     from tfl.spec import Artefact
 

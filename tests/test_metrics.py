@@ -1,4 +1,5 @@
 import json
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -19,6 +20,7 @@ from sklearn.metrics import (
     top_k_accuracy_score,
 )
 
+from tfl import words
 from tfl.metrics import (
     decision_threshold,
     fit_temperature,
@@ -255,24 +257,70 @@ def test_at_a_threshold_metrics_are_scikit_learns(rows, threshold):
         "threshold": threshold,
         "accuracy": accuracy_score(labels, said),
         "balanced_accuracy": balanced_accuracy_score(labels, said),
-        "precision": precision_score(labels, said, zero_division=0),
+        "precision": precision_score(labels, said) if said.any() else None,
         "recall": recall_score(labels, said),
-        "f1": f1_score(labels, said, zero_division=0),
+        "f1": f1_score(labels, said),
     }
-    assert measure_at(threshold, logits, labels) == pytest.approx(theirs, abs=1e-12)
+    ours = measure_at(threshold, logits, labels)
+    undefined = {name for name, value in ours.items() if value is None}
+    assert undefined == (set() if said.any() else {"precision"})
+    assert {name: ours[name] for name in set(ours) - undefined} == pytest.approx(
+        {name: theirs[name] for name in set(theirs) - undefined}, abs=1e-12
+    )
 
 
-def test_at_a_threshold_undefined_shares_are_zero():
+def test_at_a_threshold_undefined_shares_are_none():
+    """0.00 % would be the worst there is; of a class without rows nothing is known."""
     one_label = measure_at(0.5, as_logits([0.1, 0.9]), np.array([0, 0]))
     assert one_label == {
         "threshold": 0.5,
         "accuracy": 0.5,
         "balanced_accuracy": 0.5,
-        "precision": 0.0,
-        "recall": 0.0,
-        "f1": 0.0,
+        "precision": None,
+        "recall": None,
+        "f1": None,
     }
-    assert measure_at(0.95, as_logits([0.1, 0.9]), np.array([0, 1]))["precision"] == 0.0
+    none_said = measure_at(0.95, as_logits([0.1, 0.9]), np.array([0, 1]))
+    assert (none_said["precision"], none_said["recall"], none_said["f1"]) == (None, 0.0, 0.0)
+    all_wrong = measure_at(0.5, as_logits([0.9, 0.1]), np.array([0, 1]))
+    assert (all_wrong["precision"], all_wrong["recall"], all_wrong["f1"]) == (0.0, 0.0, 0.0)
+    no_rows = measure_at(0.5, np.zeros((0, 2), np.float32), np.zeros(0, int))
+    assert no_rows == {
+        "threshold": 0.5,
+        **dict.fromkeys(("accuracy", "balanced_accuracy", "precision", "recall", "f1")),
+    }
+
+
+def test_of_no_rows_nothing_is_defined():
+    plain = measure(np.zeros((0, 6), np.float32), np.zeros(0, int)).to_dict(tuple("abcdef"))
+    undefined = {"accuracy", "accuracy_interval_95", "loss", "balanced_accuracy", "top_5_accuracy", "calibration_error"}
+    assert {name for name, value in plain.items() if value is None} == undefined
+    assert set(plain["accuracy_per_class"].values()) == {None}
+    assert json.loads(json.dumps(plain, allow_nan=False))["num_rows"] == 0
+    shown = list(words.of_metrics(plain))
+    assert shown[0] == "test accuracy undefined of 0 (no rows)"
+    assert shown[-1] == "loss undefined, calibration error undefined"
+
+
+def test_a_loss_of_nothing_is_not_negative():
+    """Logits so far apart that the right class has all of the probability."""
+    whole = measure(np.array([[1e4, 0.0], [0.0, 1e4]], np.float32), np.array([0, 1]))
+    for metrics in (whole, whole + whole):
+        assert math.copysign(1, metrics.loss) == 1
+        assert metrics.loss == 0
+    assert "loss 0.0000" in "\n".join(words.of_metrics(whole.to_dict(("a", "b"))))
+
+
+def test_undefined_is_said_in_words():
+    logits, labels = as_logits([0.1, 0.9]), np.array([0, 0])
+    found = {**measure(logits, labels).to_dict(("cat", "dog")), "at_threshold": measure_at(0.5, logits, labels)}
+    shown = list(words.of_metrics(found))
+    assert shown[1:3] == ["  cat   50.00%", "  dog  no rows"]
+    assert shown[3].startswith("balanced accuracy 50.00%, ROC AUC undefined, average precision undefined, loss ")
+    assert shown[4] == (
+        "at threshold 0.500: accuracy 50.00%, balanced accuracy 50.00%, "
+        "precision undefined, recall undefined, f1 undefined"
+    )
 
 
 def paired(only_a, only_b, num_both, num_neither):

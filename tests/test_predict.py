@@ -139,7 +139,7 @@ def test_results_and_progress_on_one_terminal(model, photos, monkeypatch):
 def test_a_runtime_that_no_extra_brings(model, tmp_path, monkeypatch):
     (tmp_path / "saved_model.pb").touch()
     (tmp_path / "assets.extra").mkdir()
-    (tmp_path / "assets.extra" / "tfl.json").write_text('{"class_names": []}')
+    (tmp_path / "assets.extra" / "tfl.json").write_text('{"class_names": ["a", "b"]}')
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(ExtraError, match="^saved-model needs TensorFlow, which cannot be imported here: "):
         predict.open_model(tmp_path)
@@ -158,7 +158,7 @@ def test_no_model(tmp_path):
     with pytest.raises(ExportError, match="is not a model that `tfl export` made: it holds none of saved_model.pb, "):
         predict.open_model(tmp_path)
     (tmp_path / "model.onnx").write_bytes(b"no model")
-    (tmp_path / "tfl.json").write_text('{"class_names": []}')
+    (tmp_path / "tfl.json").write_text('{"class_names": ["a", "b"]}')
     pytest.importorskip("onnxruntime")
     with pytest.raises(ExportError, match="is not a model that `tfl export` made"):
         predict.open_model(tmp_path)

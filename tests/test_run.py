@@ -34,6 +34,7 @@ def test_a_run_folder_is_whole(cache, runs):
     folder = run.train(cache, Reference(epochs=4, learning_rate=0.1), runs_dir=runs)
     assert folder == runs / f"{cache.stem}-reference-1"
     assert sorted(path.name for path in folder.iterdir()) == [
+        "checksums.json",
         "confusion_matrix.png",
         "head.keras",
         "history.json",
@@ -217,7 +218,7 @@ def test_folders_that_are_no_runs(tmp_path):
     with pytest.raises(RunError, match="is not a run folder: it has no run.json"):
         run.open_run(tmp_path)
     (tmp_path / "run.json").write_text("{")
-    with pytest.raises(RunError, match="is not JSON"):
+    with pytest.raises(RunError, match="is not JSON as tfl writes it"):
         run.open_run(tmp_path)
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(RunError, match="does not describe a run; expected the keys cache, "):
@@ -249,6 +250,7 @@ def colours(features, dataset, settings):
 def test_a_run_that_chose_is_whole(colours, runs):
     folder = run.train(colours, Logistic(), runs_dir=runs)
     assert sorted(path.name for path in folder.iterdir()) == [
+        "checksums.json",
         "confusion_matrix.png",
         "head.keras",
         "metrics.json",
@@ -366,6 +368,10 @@ def test_a_run_is_reproduced_from_its_own_json(colours, runs, recipe):
         np.testing.assert_array_equal(a, b)
     description = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**description, "settings": {"epochs": 0}}))
+    with pytest.raises(RunError, match="was changed after training"):
+        run.reproduce(folder)
+    (folder / "checksums.json").unlink()  # as an older version would have left it
+    (folder / "run.json").write_text(json.dumps({**description, "settings": {"epochs": 0}, "has_checksums": False}))
     with pytest.raises(RunError, match="describes no training of this version of tfl"):
         run.reproduce(folder)
 
@@ -376,7 +382,8 @@ def test_runs_are_listed_and_removed(cache, runs):
     second = run.train(cache, Knn(), name="votes", runs_dir=runs)
     (runs / "notes").mkdir()
     (runs / "odd").mkdir()
-    (runs / "odd" / "run.json").write_text((first / "run.json").read_text().replace('"classes"', '"kinds"'))
+    description = (first / "run.json").read_text().replace('"classes"', '"kinds"')
+    (runs / "odd" / "run.json").write_text(description.replace('"has_checksums": true', '"has_checksums": false'))
     (runs / "odd" / "metrics.json").write_text("{}")
     listed = run.list_runs(runs)
     assert [entry["name"] for entry in listed] == [first.name, "votes"]

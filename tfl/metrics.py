@@ -56,37 +56,39 @@ class Metrics:
 
     @property
     def accuracy(self) -> float:
-        """Share of rows whose largest logit is the label's, in 0..1."""
-        return int(self.confusion.trace()) / self.num_rows
+        """Share of rows whose largest logit is the label's, in 0..1; NaN without rows."""
+        return self._mean(int(self.confusion.trace()))
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % Wilson score interval of the accuracy."""
+        """The 95 % Wilson score interval of the accuracy; NaN without rows."""
         return wilson_interval(int(self.confusion.trace()), self.num_rows)
 
     @property
     def loss(self) -> float:
-        """Mean softmax cross-entropy, in nats."""
-        return self.total_loss / self.num_rows
+        """Mean softmax cross-entropy, in nats; NaN without rows."""
+        return self._mean(self.total_loss)
 
     @property
     def balanced_accuracy(self) -> float:
-        """Mean of the accuracies per class, over the classes that have rows, in 0..1."""
-        return float(np.nanmean(self.per_class()))
+        """Mean of the accuracies per class, over the classes that have rows, in 0..1; NaN without rows."""
+        return float(np.nanmean(self.per_class())) if self.num_rows else math.nan
 
     @property
     def top_5_accuracy(self) -> float | None:
         """Share of rows whose label has one of the five largest logits; None for fewer than six classes."""
-        return self.num_in_top_5 / self.num_rows if len(self.confusion) > 5 else None
+        return self._mean(self.num_in_top_5) if len(self.confusion) > 5 else None
 
     @property
     def calibration_error(self) -> float:
         """Expected calibration error: mean distance of largest probability and accuracy over 15 equal bins, in 0..1.
 
+        It is NaN without rows.
+
         Source: Guo et al. 2017, arXiv:1706.04599, equation 3.
         """
         _, probability, correct = self.calibration_bins.T  # (15,) each, sums over rows
-        return float(np.abs(correct - probability).sum() / self.num_rows)
+        return self._mean(float(np.abs(correct - probability).sum()))
 
     @property
     def roc_auc(self) -> float | None:
@@ -115,6 +117,9 @@ class Metrics:
         num_true, num_false = (_num_at_least(scores, thresholds) for scores in (positive, negative))
         return float((gains * num_true / (num_true + num_false)).sum() / len(positive))
 
+    def _mean(self, total: float) -> float:
+        return total / self.num_rows if self.num_rows else math.nan
+
     def per_class(self) -> np.ndarray:
         """Share of each label's rows that were predicted as it, `(c,)`; NaN for a label without rows."""
         totals = self.confusion.sum(axis=1)  # (c,)
@@ -128,23 +133,32 @@ class Metrics:
         return [wilson_interval(correct, total) if total else None for correct, total in counts]
 
     def to_dict(self, class_names: tuple[str, ...]) -> dict[str, Any]:
-        """The same as plain values for JSON; `roc_auc` and `average_precision` only for two classes."""
+        """Return the same as plain values for JSON, None for what is undefined.
+
+        `roc_auc` and `average_precision` are there only for two classes.
+        """
         per_class = zip(class_names, self.per_class().tolist(), strict=True)
         intervals = zip(class_names, self.intervals_per_class(), strict=True)
+        top_5 = self.top_5_accuracy
         of_two_classes = {"roc_auc": self.roc_auc, "average_precision": self.average_precision}
         return {
-            "accuracy": self.accuracy,
-            "accuracy_interval_95": list(self.interval),
+            "accuracy": defined(self.accuracy),
+            "accuracy_interval_95": list(self.interval) if self.num_rows else None,
             "num_rows": self.num_rows,
-            "loss": self.loss,
-            "balanced_accuracy": self.balanced_accuracy,
-            "top_5_accuracy": self.top_5_accuracy,
-            "calibration_error": self.calibration_error,
+            "loss": defined(self.loss),
+            "balanced_accuracy": defined(self.balanced_accuracy),
+            "top_5_accuracy": None if top_5 is None else defined(top_5),
+            "calibration_error": defined(self.calibration_error),
             **(of_two_classes if len(class_names) == 2 else {}),
-            "accuracy_per_class": {name: None if math.isnan(share) else share for name, share in per_class},
+            "accuracy_per_class": {name: defined(share) for name, share in per_class},
             "interval_95_per_class": {name: list(interval) if interval else None for name, interval in intervals},
             "confusion": self.confusion.tolist(),
         }
+
+
+def defined(value: float) -> float | None:
+    """Return a number as JSON has it: None where it is undefined, NaN."""
+    return None if math.isnan(value) else value
 
 
 def measure(logits: np.ndarray, labels: np.ndarray) -> Metrics:
@@ -152,7 +166,7 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> Metrics:
     log_probabilities = log_softmax(logits)  # (n, c)
     return Metrics(
         confusion=_confusion(logits, labels),
-        total_loss=-float(log_probabilities[np.arange(len(labels)), labels].sum()),
+        total_loss=0.0 - float(log_probabilities[np.arange(len(labels)), labels].sum()),  # 0.0, and never -0.0
         num_in_top_5=int((_ranks(logits, labels) < 5).sum()),
         calibration_bins=_calibration_bins(log_probabilities, logits.argmax(axis=1) == labels),
         scores=_scores(logits, labels) if logits.shape[1] == 2 else None,
@@ -208,10 +222,12 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def wilson_interval(correct: int, total: int) -> tuple[float, float]:
-    """The 95 % score interval of a proportion.
+    """The 95 % score interval of a proportion; NaN of no rows.
 
     Source: E. B. Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22.
     """
+    if not total:
+        return math.nan, math.nan
     z, share = WILSON_Z_95, correct / total
     centre = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
@@ -263,29 +279,30 @@ def decision_threshold(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(best[np.abs(best - 0.5).argmin()])
 
 
-def measure_at(threshold: float, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Metrics of saying label 1 where its probability is at least the threshold.
+def measure_at(threshold: float, logits: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
+    """Return metrics of saying label 1 where its probability is at least the threshold.
 
     Args:
       logits: `(n, 2)`, finite.
-      labels: `(n,)`, 0 or 1; at least one row.
+      labels: `(n,)`, 0 or 1.
 
     Returns:
       `threshold`, `accuracy`, `balanced_accuracy` (over the labels that have rows), and of label 1 `precision`,
-      `recall` and `f1`, in 0..1; 0.0 where undefined: precision where no row is said to be 1, recall where none is,
-      f1 where no row is rightly said to be 1.
+      `recall` and `f1`, in 0..1. None where undefined: everything without rows; precision, recall and f1 where no row
+      is of label 1; precision where no row is said to be 1.
     """
     said, is_positive = expit(_log_odds(logits)) >= threshold, labels == 1
     num_true, num_said, num_positive = (int(np.sum(rows)) for rows in (said & is_positive, said, is_positive))
     is_correct = said == is_positive  # (n,)
-    recalls = [is_correct[rows].mean() for rows in (is_positive, ~is_positive) if rows.any()]
+    recalls = [float(is_correct[rows].mean()) for rows in (is_positive, ~is_positive) if rows.any()]
+    has_precision = num_positive > 0 and num_said > 0
     return {
         "threshold": threshold,
-        "accuracy": float(is_correct.mean()),
-        "balanced_accuracy": float(np.mean(recalls)),
-        "precision": num_true / max(num_said, 1),
-        "recall": num_true / max(num_positive, 1),
-        "f1": 2 * num_true / max(num_said + num_positive, 1),
+        "accuracy": float(is_correct.mean()) if len(labels) else None,
+        "balanced_accuracy": float(np.mean(recalls)) if recalls else None,
+        "precision": num_true / num_said if has_precision else None,
+        "recall": num_true / num_positive if num_positive else None,
+        "f1": 2 * num_true / (num_said + num_positive) if num_positive else None,
     }
 
 

@@ -1,7 +1,6 @@
 """Classes of images, from an exported model of any format alone; what the format does not need is not imported."""
 
 import glob
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -9,11 +8,11 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from tfl import batches, datasets, extras, served
+from tfl import batches, datasets, extras, manifest, served
 from tfl.errors import DatasetError, ExportError
 
-DESCRIPTION = "tfl.json"
 STDIN = "-"
+MAX_REASON = 500  # characters of what a runtime said
 
 
 class Image(NamedTuple):
@@ -43,11 +42,6 @@ class _Loaded(NamedTuple):
     path: Path
     pixels: np.ndarray | None
     error: str = ""
-
-
-def description_path(folder: Path, model_format: str) -> Path:
-    """Where an exported model's `tfl.json` is; `assets.extra` is the SavedModel format's place for others' files."""
-    return folder / "assets.extra" / DESCRIPTION if model_format == "saved-model" else folder / DESCRIPTION
 
 
 def find_images(words: Iterable[str], stdin: BinaryIO) -> list[Image]:
@@ -137,22 +131,47 @@ def predictions(
 
 
 def open_model(folder: Path) -> Model:
-    """An exported model, ready to answer.
+    """Open an exported model, ready to answer; its files are held against their digests before a runtime opens them.
 
     Raises:
-      ExportError: the folder is none.
+      ExportError: the folder is none, a file of it has changed, or it holds what may run code. The model that is
+        returned raises it too, where its answers are not for its classes.
       ExtraError: the runtime of its format is not installed.
     """
-    name = served.format_of(folder)
+    found = manifest.read(folder)
     try:
-        if name is None:
-            raise ValueError(f"it holds none of {', '.join(served.FILES.values())}")
-        description = json.loads(description_path(folder, name).read_text())
-        return Model(list(description["class_names"]), served.open_model(folder))
+        answer = served.open_model(folder, found.format)
     except ImportError as error:
-        raise extras.missing(error, str(name)) from error
+        raise extras.missing(error, found.format) from error
     except Exception as error:  # each runtime raises its own of what it cannot load
-        raise ExportError(f"{folder} is not a model that `tfl export` made: {error}") from error
+        raise ExportError(f"{folder} is not a model that `tfl export` made: {_line(error)}") from error
+    return Model(found.class_names, lambda images: _checked(folder, answer, found.class_names, images))
+
+
+def _checked(folder: Path, answer: served.Answer, class_names: list[str], images: np.ndarray) -> dict[str, np.ndarray]:
+    """Answers for some images, of as many classes as there are names."""
+    try:
+        outputs = answer(images)
+        probabilities = np.asarray(outputs["probabilities"])  # (n, c)
+        indices = np.asarray(outputs["class_index"])  # (n,)
+    except MemoryError:
+        raise
+    except Exception as error:  # each runtime raises its own
+        raise ExportError(f"the model in {folder} could not answer: {_line(error)}") from error
+    expected = (len(images), len(class_names))
+    if probabilities.shape != expected or indices.shape != expected[:1]:
+        raise ExportError(
+            f"the model in {folder} answers with shape {probabilities.shape}, and {manifest.DESCRIPTION} names "
+            f"{len(class_names)} classes: {expected} was expected; export again"
+        )
+    if not ((indices >= 0) & (indices < len(class_names))).all():
+        raise ExportError(f"the model in {folder} answers with a class that it does not have; export again")
+    return outputs
+
+
+def _line(error: Exception) -> str:
+    """What a runtime said, on one line and not too long."""
+    return " ".join(str(error).split())[:MAX_REASON] or type(error).__name__
 
 
 def _loaded(image: Image) -> _Loaded:

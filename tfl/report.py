@@ -200,4 +200,5 @@ def _scalars(history: Sequence[Any], metrics: Mapping[str, Mapping[str, Any]]) -
     last = history[-1]["epoch"] if history else 0
     for role, of_role in metrics.items():
         for name in ("accuracy", "loss"):
-            yield last, f"{role}/{name}", of_role[name]
+            if of_role[name] is not None:  # undefined: there were no rows
+                yield last, f"{role}/{name}", of_role[name]

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfl import __version__, engine, head, report, trust, words
+from tfl import __version__, engine, head, records, report, trust, words
 from tfl.cache import Cache, open_cache
-from tfl.errors import RunError, TflError
+from tfl.errors import RunError
 from tfl.head import Epoch, Examples, InMemory, Listeners, Rows, Streamed, Trial
 from tfl.metrics import mcnemar
-from tfl.recipes import RECIPES, Best, Grid, Knn, Logistic, Mlp, Recipe, Reference, Ridge, Selection, name_of
+from tfl.recipes import Best, Grid, Knn, Logistic, Mlp, Recipe, Reference, Ridge, Selection, name_of
 from tfl.scores import Scores
 from tfl.spec import CacheSpec, Role, View
 
@@ -40,6 +40,7 @@ COPIES_TO_CHOOSE: dict[type[Recipe], tuple[float, float]] = {
     Best: (3.0, 4.0),
 }
 WORKING_BYTES = 256 << 20
+MAX_CLASSES_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,17 @@ class Run:
 
     Attributes:
       description: `run.json`: cache, spec, fingerprint, class names, recipe, its settings, versions.
+      digests: the sha256 of each file as training left it; None for a run from before they were noted.
     """
 
     folder: Path
     description: dict[str, Any]
+    digests: Mapping[str, str] | None = None
 
     @property
     def spec(self) -> CacheSpec:
         """The spec of the cache that the head was trained on."""
-        return CacheSpec.from_json(json.dumps(self.description["spec"]))
+        return records.spec_of(self.description)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -65,19 +68,13 @@ class Run:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe with the settings that it was given.
-
-        Raises:
-          RunError: `run.json` describes none.
-        """
-        recipe: Recipe = _from_json(RECIPES.get(self.description["recipe"]), self.description["settings"], self.folder)
-        return recipe
+        """The recipe with the settings that it was given."""
+        return records.recipe_of(self.description)
 
     @property
     def selection(self) -> Selection:
         """Which rows, views and classes; those of the days before this was noted had all."""
-        selection: Selection = _from_json(Selection, self.description.get("selection", {}), self.folder)
-        return selection
+        return records.selection_of(self.description)
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -86,26 +83,93 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """`metrics.json`, as training wrote it: by role."""
-        return dict(json.loads((self.folder / "metrics.json").read_text()))
-
-    def load_head(self) -> keras.Model:
-        """The trained head, features `(n, d)` to logits `(n, c)`."""
-        return head.load(self.folder / "head.keras")
-
-    def open_cache(self) -> Cache:
-        """The cache file that the head was trained on.
+        """`metrics.json`, as training wrote it: by role.
 
         Raises:
-          RunError: it is gone.
+          RunError: the file is gone, has changed, or holds no metrics of this run.
+        """
+        return records.read_metrics(self._unchanged(records.METRICS), self.class_names)
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """`history.json`, as training wrote it: by epoch; empty for recipes without epochs.
+
+        Raises:
+          RunError: the file is gone, has changed, or holds no epochs.
+        """
+        is_expected = (self.folder / records.HISTORY).exists() or records.HISTORY in (self.digests or ())
+        return records.read_history(self._unchanged(records.HISTORY)) if is_expected else []
+
+    def load_head(self, cache: Cache | None = None) -> keras.Model:
+        """Return the trained head, features `(n, d)` to logits `(n, c)`.
+
+        Args:
+          cache: whose features it is to be given.
+
+        Raises:
+          RunError: the file is gone, has changed, is no head, has not one output for each class, or takes features of
+            another length than the cache's.
+        """
+        path = self._unchanged("head.keras")
+        found = head.load(path)
+        num_features, num_outputs = found.input_shape[-1], found.output_shape[-1]
+        if num_outputs != len(self.class_names):
+            raise RunError(
+                f"{path} has {num_outputs} outputs, and {self.folder / records.DESCRIPTION} names "
+                f"{len(self.class_names)} classes: {_some(self.class_names)}; train again"
+            )
+        if cache is not None and num_features != cache.num_features:
+            raise RunError(
+                f"{path} takes {num_features:,} features, and {cache.path} has {cache.num_features:,}; train again"
+            )
+        return found
+
+    def open_cache(self) -> Cache:
+        """Open the cache file that the head was trained on.
+
+        Raises:
+          RunError: it is gone, or its classes are not those of the run.
           CacheError: another file has taken its place.
         """
-        path = (self.folder / self.description["cache"]).resolve()
-        if not path.exists():
+        path = Path(os.path.realpath(self.folder / self.description["cache"]))
+        if not _is_file(path):
             raise RunError(
                 f"{self.folder} was trained on {path}, which is gone; put it back, or precompute and train again"
             )
-        return open_cache(path, expected=self.spec)
+        cache = open_cache(path, expected=self.spec)
+        self._require_classes(cache)
+        return cache
+
+    def _require_classes(self, cache: Cache) -> None:
+        """Refuse class names that are not the cache's: a head's outputs are in their order."""
+        chosen = self.selection.classes
+        head.classes_of(cache, self.selection)
+        if self.class_names != (chosen or cache.class_names):
+            expected = "the classes that were selected" if chosen else f"those of {cache.path}"
+            raise RunError(
+                f"the class_names in {self.folder / records.DESCRIPTION} are not {expected}\n"
+                f"  run:   {_some(self.class_names)}\n"
+                f"  cache: {_some(chosen or cache.class_names)}\n"
+                "The head's outputs are in the cache's order: put the run.json that training wrote back, or train again"
+            )
+
+    def _unchanged(self, name: str) -> Path:
+        path = self.folder / name
+        records.require_unchanged(path, self.digests)
+        return path
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long
+        return False
+
+
+def _some(names: tuple[str, ...]) -> str:
+    """The first of many names, as Python writes them."""
+    words = ", ".join(map(repr, names[:MAX_CLASSES_SHOWN]))
+    return words if len(names) <= MAX_CLASSES_SHOWN else f"{words} and {len(names) - MAX_CLASSES_SHOWN} more"
 
 
 @dataclass
@@ -138,7 +202,8 @@ def train(
       name: the folder's name in `runs_dir`; empty for one made from cache and recipe, numbered if taken.
 
     Returns:
-      The run folder: `head.keras`, `run.json`, `metrics.json`; `history.json` and `learning_curves.png` of recipes with
+      The run folder: `head.keras`, `run.json`, `metrics.json`, and `checksums.json` with the sha256 of every other
+      file, which is held against what is read later; `history.json` and `learning_curves.png` of recipes with
       epochs; `trials.json` and `trials.png` where there was a choice; `confusion_matrix.png` where the cache has test
       rows.
 
@@ -192,12 +257,14 @@ def train(
             "tfl": __version__,
             "versions": engine.versions(),
             "device": engine.device(),
+            "has_checksums": True,
         }
-        _write_json(partial / "run.json", description)
-        _write_json(partial / "metrics.json", metrics)
+        _write_json(partial / records.DESCRIPTION, description)
+        _write_json(partial / records.METRICS, metrics)
         _leave_history(partial, trained, folder.name)
         if "test" in metrics:
             _leave_confusion(partial, metrics["test"], class_names)
+        records.write_checksums(partial)
         folder = _left(partial, folder, stem)
     trust.remember(folder / "head.keras", is_own=True)
     return folder
@@ -217,7 +284,7 @@ def _left(partial: Path, folder: Path, stem: str) -> Path:
 
 def _leave_history(folder: Path, trained: _Trained, title: str) -> None:
     if trained.history:
-        _write_json(folder / "history.json", trained.history)
+        _write_json(folder / records.HISTORY, trained.history)
         report.learning_curves(trained.history, title, folder / "learning_curves.png")
     if len(trained.trials) > 1:
         _write_json(folder / "trials.json", trained.trials)
@@ -226,8 +293,7 @@ def _leave_history(folder: Path, trained: _Trained, title: str) -> None:
 
 
 def _leave_confusion(folder: Path, test: dict[str, Any], class_names: tuple[str, ...]) -> None:
-    low, high = test["accuracy_interval_95"]
-    title = f"test accuracy {test['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}, n = {test['num_rows']:,})"
+    title = f"test accuracy {words.share(test['accuracy'])} ({words.interval(test)}, n = {test['num_rows']:,})"
     report.confusion_matrix(np.asarray(test["confusion"]), class_names, title, folder / "confusion_matrix.png")
 
 
@@ -351,14 +417,6 @@ def _rows_of(role: Role, cache: Cache, selection: Selection) -> Streamed:
     return Streamed(cache, role, views=views, is_averaged=True, classes=classes)
 
 
-def _from_json(kind: Any, values: Any, folder: Path) -> Any:
-    """A frozen dataclass of plain values and tuples from what JSON made of it."""
-    try:
-        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
-    except (TypeError, AttributeError, TflError) as error:
-        raise RunError(f"{folder / 'run.json'} describes no training of this version of tfl: {error}") from error
-
-
 def _new_folder(runs_dir: Path, name: str, stem: str) -> Path:
     runs_dir.mkdir(parents=True, exist_ok=True)
     if name:
@@ -377,27 +435,17 @@ def numbered(folder: Path, stem: str) -> Path:
 
 
 def _write_json(path: Path, values: Any) -> None:
-    path.write_text(json.dumps(values, indent=2) + "\n")
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def open_run(folder: Path) -> Run:
-    """A run folder that `train` left.
+    """Open a run folder that `train` left.
 
     Raises:
-      RunError: it is not there, or is not such a folder.
+      RunError: it is not there, is not such a folder, or its `run.json` has changed since.
     """
-    try:
-        description = json.loads((folder / "run.json").read_text())
-    except OSError as error:
-        raise RunError(
-            f"{folder} is not a run folder: it has no run.json ({error.strerror}); `tfl train CACHE` makes one"
-        ) from error
-    except ValueError as error:
-        raise RunError(f"{folder / 'run.json'} is not JSON: {error}; train again") from error
-    keys = {"cache", "spec", "class_names", "recipe", "settings"}
-    if not isinstance(description, dict) or not keys <= set(description):
-        raise RunError(f"{folder / 'run.json'} does not describe a run; expected the keys {', '.join(sorted(keys))}")
-    return Run(folder, description)
+    digests = records.read_checksums(folder)
+    return Run(folder, records.read_description(folder, digests), digests)
 
 
 def evaluate(folder: Path) -> dict[str, Any]:
@@ -413,7 +461,8 @@ def evaluate(folder: Path) -> dict[str, Any]:
     """
     run = open_run(folder)
     scores = Scores(**{each.name: run.description.get(each.name, each.default) for each in fields(Scores)})
-    blocks = _logits_of_test(run.load_head(), run.open_cache(), run.selection)
+    cache = run.open_cache()
+    blocks = _logits_of_test(run.load_head(cache), cache, run.selection)
     return scores.metrics(blocks, run.class_names)
 
 
@@ -447,7 +496,7 @@ def compare(first: Path, second: Path) -> dict[str, Any]:
 def _is_correct_by_id(run: Run) -> dict[bytes, bool]:
     cache, selection = run.open_cache(), run.selection
     rows = _rows_of("test", cache, selection)
-    logits, labels = _logits_and_labels(run.load_head(), rows)
+    logits, labels = _logits_and_labels(run.load_head(cache), rows)
     ids = cache.read_ids("test")
     if rows.classes:
         ids = ids[np.isin(cache.read_labels("test"), rows.classes)]
@@ -465,8 +514,8 @@ def list_runs(runs_dir: Path) -> list[dict[str, Any]]:
     for folder in sorted(runs_dir.iterdir()) if runs_dir.is_dir() else []:
         try:
             listed.append(_listed(open_run(folder)))
-        except (RunError, OSError, ValueError, TypeError, AttributeError, KeyError):
-            logger.info("%s is passed over: it is no run of this version of tfl", folder)
+        except RunError as error:
+            logger.info("%s is passed over: %s", folder, str(error).split("\n", maxsplit=1)[0])
     return listed
 
 
@@ -498,18 +547,18 @@ def reproduce(folder: Path) -> tuple[Path, list[str]]:
       RunError, CacheError: see `train`.
     """
     run = open_run(folder.resolve())
-    recipe = run.recipe
+    recipe, old = run.recipe, run.metrics
     if isinstance(recipe, Best):  # what time allowed then, and no other
         recipe = replace(recipe, seconds=MANY_SECONDS, candidates=run.description["chosen"]["begun"])
     again = open_run(train(run.open_cache().path, recipe, run.selection, runs_dir=run.folder.parent))
-    old, new = run.metrics, again.metrics
+    new = again.metrics
     was_streamed, is_streamed = (each.description.get("streamed") for each in (run, again))
     differing = [f"streamed: {was_streamed} before, {is_streamed} now"] if was_streamed != is_streamed else []
     differing += [
-        f"{role} {name}: {value} before, {new[role].get(name)} now"
+        f"{role} {name}: {value} before, {new.get(role, {}).get(name)} now"
         for role, values in old.items()
         for name, value in values.items()
-        if new[role].get(name) != value
+        if new.get(role, {}).get(name) != value
     ]
     return again.folder, differing
 
@@ -527,7 +576,6 @@ def remove_run(folder: Path) -> None:
 def write_tensorboard(folder: Path) -> Path:
     """Leave a run's epochs and metrics as TensorBoard logs in it, and return their folder."""
     run = open_run(folder)
-    history = folder / "history.json"
     logs = folder / "tensorboard"
-    report.write_tensorboard(json.loads(history.read_text()) if history.exists() else [], run.metrics, logs)
+    report.write_tensorboard(run.history, run.metrics, logs)
     return logs

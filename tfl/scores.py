@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from tfl.metrics import decision_threshold, fit_temperature, measure, measure_at, measure_blocks
+from tfl.metrics import decision_threshold, defined, fit_temperature, measure, measure_at, measure_blocks
 
 Blocks = Iterable[tuple[np.ndarray, np.ndarray]]  # logits (m, c) and labels (m,)
 
@@ -51,7 +51,10 @@ class Scores:
         before, after = (logits * self.temperature, logits) if self.is_folded else (logits, logits / self.temperature)
         calibration: dict[str, Any] = {"temperature": self.temperature, "is_folded": self.is_folded}
         for when, scaled in (("before", measure(before, labels)), ("after", measure(after, labels))):
-            calibration[when] = {"calibration_error": scaled.calibration_error, "loss": scaled.loss}
+            calibration[when] = {
+                "calibration_error": defined(scaled.calibration_error),
+                "loss": defined(scaled.loss),
+            }
         found = {**measure(logits, labels).to_dict(class_names), "calibration": calibration}
         if self.decision_threshold is not None:
             found["at_threshold"] = measure_at(self.decision_threshold, logits, labels)

@@ -1,19 +1,20 @@
 """An exported model opened by its own format's runtime, with nothing of tfl: as a module, and as a program.
 
-    python -P served.py MODEL_FOLDER
+    python -P served.py MODEL_FOLDER [FORMAT]
 
 The program reads arrays from its standard input (`read_array`), uint8 images `(n, h, w, 3)` or, of a SavedModel,
 encoded images `(n,)`, and answers each with the logits `(n, c)`. The gate of `export` starts it in a fresh process,
 where nothing of tfl can help.
 """
 
+import importlib.util
 import json
 import math
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -31,20 +32,42 @@ FILES = {
 """What a folder of each format has in it."""
 
 
+def _beside(name: str) -> Any:
+    """A module that lies beside this one, where nothing of tfl can be imported."""
+    spec = importlib.util.spec_from_file_location(f"_tfl_{name}", Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+archives = _beside("archives")
+
+
 def format_of(folder: Path) -> str | None:
-    """The format of an exported model's folder; None if it is none."""
+    """The format of an exported model's folder by the files in it; None if it is none.
+
+    For a folder that has no `tfl.json` yet, which is what says the format.
+    """
     return next((name for name, file in FILES.items() if (folder / file).is_file()), None)
 
 
-def open_model(folder: Path) -> Answer:
-    """What answers for an exported model.
+def open_model(folder: Path, name: str | None = None) -> Answer:
+    """Open what answers for an exported model.
+
+    Opening a SavedModel may read and write files, for it is a program. Of all other formats a file can run no code:
+    `.keras` and `.pt2` files are looked through first.
+
+    Args:
+      name: the format; None for that of the files in it.
 
     Raises:
       ImportError: the format's runtime is not installed.
       Exception: whatever a runtime raises when a file is not what its name says.
     """
-    name = format_of(folder)
-    if name is None:
+    name = name or format_of(folder)
+    if name is None or not (folder / FILES[name]).is_file():
         raise ValueError(f"there is none of {', '.join(FILES.values())} in it")
     return _RUNTIMES[name](folder / FILES[name])
 
@@ -68,9 +91,10 @@ def _saved_model(path: Path) -> Answer:
 
 
 def _keras(path: Path) -> Answer:
+    archives.require_plain_keras(path)
     import keras
 
-    return keras.saving.load_model(path, compile=False).predict_on_batch  # type: ignore[no-any-return]
+    return keras.saving.load_model(path, compile=False, safe_mode=True).predict_on_batch  # type: ignore[no-any-return]
 
 
 def _onnx(path: Path) -> Answer:
@@ -100,9 +124,10 @@ def _openvino(path: Path) -> Answer:
 
 
 def _torch(path: Path) -> Answer:
+    program = archives.program(path)
     import torch
 
-    model = torch.export.load(path).module()
+    model = torch.export.load(program).module()
 
     def answer(images: np.ndarray) -> dict[str, np.ndarray]:
         with torch.inference_mode():
@@ -146,11 +171,12 @@ def main() -> None:
     """Answer until the input ends; what runtimes print goes to stderr."""
     sys.modules["tfl"] = None  # type: ignore[assignment] # whoever imports it fails
     folder = Path(sys.argv[1])
-    if format_of(folder) != "keras":
+    name = sys.argv[2] if len(sys.argv) > 2 else format_of(folder)
+    if name != "keras":
         sys.modules["keras"] = None  # type: ignore[assignment]
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    answer = open_model(folder)
+    answer = open_model(folder, name)
     while (images := read_array(sys.stdin.buffer)) is not None:
         write_array(answers, np.asarray(answer(images)["logits"]))
 

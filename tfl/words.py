@@ -6,26 +6,47 @@ from typing import Any
 MAX_CLASSES_SHOWN = 20
 
 
+UNDEFINED = "undefined"
+
+
 def of_metrics(metrics: dict[str, Any]) -> Iterator[str]:
-    """Metrics of the test rows, as `tfl.run.evaluate` gives them."""
-    low, high = metrics["accuracy_interval_95"]
-    yield f"test accuracy {metrics['accuracy']:.2%} of {metrics['num_rows']} (95 % interval {low:.2%} to {high:.2%})"
+    """Metrics of the test rows, as `tfl.run.evaluate` gives them; what has no value is called undefined."""
+    yield f"test accuracy {share(metrics['accuracy'])} of {metrics['num_rows']} ({interval(metrics)})"
     width = max(len(name) for name in metrics["accuracy_per_class"])
-    for name, share in metrics["accuracy_per_class"].items():
-        yield f"  {name:<{width}}  " + ("no rows" if share is None else f"{share:7.2%}")
+    for name, of_class in metrics["accuracy_per_class"].items():
+        yield f"  {name:<{width}}  " + ("no rows" if of_class is None else f"{of_class:7.2%}")
     shares = {"balanced accuracy": "balanced_accuracy", "top-5 accuracy": "top_5_accuracy"}
     words = [f"{word} {metrics[key]:.2%}" for word, key in shares.items() if metrics[key] is not None]
     areas = {"ROC AUC": "roc_auc", "average precision": "average_precision"}
-    words += [f"{word} {metrics[key]:.4f}" for word, key in areas.items() if metrics.get(key) is not None]
-    yield ", ".join([*words, f"loss {metrics['loss']:.4f}", f"calibration error {metrics['calibration_error']:.4f}"])
+    words += [f"{word} {number(metrics[key])}" for word, key in areas.items() if key in metrics]
+    words += [f"loss {number(metrics['loss'])}", f"calibration error {number(metrics['calibration_error'])}"]
+    yield ", ".join(words)
     if calibration := metrics.get("calibration"):
-        errors = " to ".join(f"{calibration[when]['calibration_error']:.4f}" for when in ("before", "after"))
+        errors = " to ".join(number(calibration[when]["calibration_error"]) for when in ("before", "after"))
         place = "in the head" if calibration["is_folded"] else "--calibrate puts it into the head"
         yield f"temperature {calibration['temperature']:.3f} takes the calibration error from {errors} ({place})"
     if at := metrics.get("at_threshold"):
         names = ("accuracy", "balanced_accuracy", "precision", "recall", "f1")
-        numbers = ", ".join(f"{name.replace('_', ' ')} {at[name]:.2%}" for name in names)
+        numbers = ", ".join(f"{name.replace('_', ' ')} {share(at[name])}" for name in names)
         yield f"at threshold {at['threshold']:.3f}: {numbers}"
+
+
+def share(value: float | None) -> str:
+    """Return a share in 0..1 as per cent; what has no value is undefined."""
+    return UNDEFINED if value is None else f"{value:.2%}"
+
+
+def number(value: float | None) -> str:
+    """Return a number with four decimals, never -0.0000; what has no value is undefined."""
+    return UNDEFINED if value is None else f"{round(value, 4) + 0.0:.4f}"
+
+
+def interval(metrics: dict[str, Any]) -> str:
+    """Return the interval of the accuracy of some metrics, in words."""
+    if metrics["accuracy_interval_95"] is None:
+        return "no rows"
+    low, high = metrics["accuracy_interval_95"]
+    return f"95 % interval {low:.2%} to {high:.2%}"
 
 
 def of_comparison(found: dict[str, Any]) -> Iterator[str]:

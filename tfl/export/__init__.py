@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from tfl import __version__, datasets, engine, served
+from tfl import __version__, datasets, engine, manifest, served
 from tfl.cache import Cache
 from tfl.errors import ExportError, TflError
 from tfl.export import card, gate, limits
 from tfl.export.combined import Combined, combine, folded, found_dataset, portable
 from tfl.export.gate import Parity
 from tfl.metrics import Metrics
-from tfl.predict import Progress, description_path, predict
+from tfl.predict import Progress, predict
 from tfl.run import Run, open_run
 from tfl.spec import Artefact, FeatureSpec, Role, View
 
@@ -46,8 +46,8 @@ def export(
     """Leave a model in the folder `out`, after a fresh process has loaded it and answered as the cache did.
 
     It takes `images`, uint8 `(n, h, w, 3)` of any n, h and w, and returns `probabilities (n, c)`, `logits (n, c)` and
-    `class_index (n,)`. Beside it lie `tfl.json` (class names, spec, recipe, metrics, parity, versions) and `README.md`,
-    which says what it is and how to call it. Of a SavedModel see `saved_model.save` too.
+    `class_index (n,)`. Beside it lie `tfl.json` (class names, spec, recipe, metrics, parity, versions, and the sha256
+    of each file) and `README.md`, which says what it is and how to call it. Of a SavedModel see `saved_model.save` too.
 
     Args:
       dataset: where the cache's dataset is now, if not where `precompute` found it; checked all the same.
@@ -77,7 +77,7 @@ def export(
             artefact,
             lambda: _calibration(cache, source),
         )
-        with gate.fresh_process(folder) as logits_of:
+        with gate.fresh_process(folder, artefact.format) as logits_of:
             parity = gate.measured_parity(run, cache, combined, source, logits_of, artefact)
             accuracy = None
             if least := artefact.assert_accuracy_at_least:
@@ -169,7 +169,7 @@ def _counted(
 
 def _required_accuracy(metrics: Metrics, least: float) -> dict[str, Any]:
     """What the exported model was measured to have right of the test images."""
-    if metrics.accuracy < least:
+    if not metrics.accuracy >= least:  # nor where it is undefined
         raise ExportError(
             f"the exported model has {metrics.accuracy:.2%} of {metrics.num_rows:,} test images right; "
             f"at least {least:.2%} was asked for. Nothing was left in place"
@@ -193,10 +193,11 @@ def _describe(folder: Path, run: Run, artefact: Artefact, parity: Parity, accura
         "artefact": asdict(artefact),
         "parity": asdict(parity),
         "measured": accuracy,
+        "files": manifest.digests_of(folder),
         "tfl": __version__,
         "versions": engine.versions() | {name: version(name) for name in PACKAGES.get(artefact.format, ())},
     }
-    path = description_path(folder, artefact.format)
+    path = manifest.description_path(folder, artefact.format)
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(description, indent=2) + "\n")
     (folder / "README.md").write_text(card.text(json.loads(path.read_text())))

@@ -33,6 +33,18 @@ answers = model(images)  # answers["probabilities"], answers["logits"], answers[
 model = torch.export.load("MODEL/model.pt2").module()
 answers = model(torch.from_numpy(images))  # probabilities, logits, class_index""",
 }
+# Whether opening a file of the format can run code that is in it.
+OPENING = {
+    "saved-model": "A SavedModel is a program: opening it, and calling it, can read and write files with the rights of "
+    "who does so. Open one only from whom you would take a program.",
+    "keras": "Opening it runs no code of the file: `tfl predict` opens only layers that are Keras' own, and Keras' "
+    "`safe_mode`, on by default, refuses Python functions.",
+    "onnx": "Opening it runs no code of the file: it is data, and ONNX Runtime loads no library that it names.",
+    "litert": "Opening it runs no code of the file: it is data, read in place.",
+    "openvino": "Opening it runs no code of the files: they are data, and OpenVINO loads no extension that they name.",
+    "torch": "`torch.export.load` runs code that a file may hold (pickled objects, expressions, guards): call it only "
+    "on a file of your own. `tfl predict` looks through it first and hands on tensors and known operations alone.",
+}
 SERVING = """From TensorFlow Serving, which takes encoded images over REST:
 
 ```sh
@@ -63,6 +75,8 @@ def text(description: dict[str, Any]) -> str:
         f"## How to call it\n\n`images` are uint8 RGB `(n, h, w, 3)` in 0..255, of any n, h and w; resizing and "
         f"preprocessing are inside.\n\n```python\n{CALLS[artefact['format']]}\n```\n\n"
         "From the command line: `tfl predict MODEL photo.jpg`.",
+        f"## Whether opening it can run code\n\n{OPENING[artefact['format']]} `tfl predict` holds every file against "
+        "its sha256 in `tfl.json` before it is opened: that notices damage, not who made the model.",
     ]
     if artefact["format"] == "saved-model":
         sections.append(SERVING)
@@ -95,7 +109,7 @@ def _width(quantize: str) -> str:
 
 
 def _quality(description: dict[str, Any], metrics: dict[str, Any] | None) -> Iterator[str]:
-    if metrics:
+    if metrics and metrics["accuracy_interval_95"]:
         low, high = metrics["accuracy_interval_95"]
         yield (
             f"Test accuracy {metrics['accuracy']:.2%} of {metrics['num_rows']:,} images (95 % interval {low:.2%} to "

@@ -57,7 +57,7 @@ def combine(run: Run, cache: Cache, weights: str = "") -> Combined:
       ExportError: the weights are not those of the cache.
     """
     built = same_backbone(cache, weights or found_weights(cache))
-    head = run.load_head()
+    head = run.load_head(cache)
     head.trainable = False
     return Combined(built.shown(run.views), built.over(run.views), head, run.class_names)
 

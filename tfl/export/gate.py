@@ -59,13 +59,16 @@ class Parity:
 
 
 @contextlib.contextmanager
-def fresh_process(folder: Path) -> Iterator[LogitsOf]:
+def fresh_process(folder: Path, name: str = "") -> Iterator[LogitsOf]:
     """An exported model in a process of its own, that has its runtime and nothing of tfl.
+
+    Args:
+      name: its format; empty for that of the files in the folder.
 
     Raises:
       ExportError: when it is called: the process died; the end of what it wrote.
     """
-    command = [sys.executable, "-P", str(Path(served.__file__)), str(folder)]
+    command = [sys.executable, "-P", str(Path(served.__file__)), str(folder), *filter(None, [name])]
     # On the CPU: this process may hold the whole GPU, and there float32 would mean TensorFloat-32.
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
     with tempfile.TemporaryFile() as written:
