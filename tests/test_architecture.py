@@ -23,6 +23,7 @@ ROOMS = (
     "assets",
     "trust",
     "hdf5",
+    "memory",
     "batches",
     "datasets",
     "archives",

@@ -1,5 +1,7 @@
 import errno
+import hashlib
 import io
+import itertools
 import os
 import shutil
 import struct
@@ -90,6 +92,127 @@ def test_equal_rows_resolve_to_equal_specs(dataset):
     assert resolved.pop().train_split == "train[0:35]"
 
 
+# --- percent slices of a folder
+
+
+@pytest.fixture
+def many(tmp_path):
+    """Three classes, 300 images of one pixel each in train, 20 in test."""
+    root = tmp_path / "many"
+    for split, count in (("train", 300), ("test", 20)):
+        for shade, name in enumerate("abc"):
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                Image.new("RGB", (1, 1), (shade, 0, 0)).save(root / split / name / f"{i}.bmp")
+    return root
+
+
+def ids_of(root, split, **splits):
+    source = datasets.open_dataset(DatasetSpec(str(root), **splits))
+    count = datasets.count_rows(source, split)
+    return [row.id for row in datasets.rows(source, split, 0, count)]
+
+
+def place_of(id_):
+    """In 0..1, as the documentation says it: of the sha256 of the path below the split."""
+    digest = hashlib.sha256(id_.split("/", 1)[1].encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+@pytest.mark.parametrize(
+    ("split", "low", "high"),
+    [
+        ("train[:50%]", 0, 50),
+        ("train[50%:]", 50, 100),
+        ("train[10%:-5%]", 10, 95),
+        ("train[-12.5%:]", 87.5, 100),
+        ("train[33.3%:66.7%]", 33.3, 66.7),
+    ],
+)
+def test_a_percent_slice_of_a_folder_is_of_the_images_own_places(many, split, low, high):
+    chosen = ids_of(many, split)
+    assert chosen == [id_ for id_ in ids_of(many, "train") if low <= 100 * place_of(id_) < high]
+    for name in "abc":
+        of_class = sum(id_.startswith(f"train/{name}/") for id_ in chosen)
+        assert abs(of_class - 3 * (high - low)) < 45  # of 300: five standard deviations of a fair draw
+    source = opened(many)
+    for start, stop in ((0, 7), (5, 40), (len(chosen) - 3, len(chosen) + 9)):
+        assert [row.id for row in datasets.rows(source, split, start, stop)] == chosen[start:stop]
+
+
+@pytest.mark.parametrize("bounds", [("50%",), ("1%", "2%", "97.5%"), ("33.333333333333333%", "66.7%"), ("-20%",)])
+def test_slices_that_follow_one_another_make_up_the_split(many, bounds):
+    edges = ["", *bounds, ""]
+    source = opened(many)
+    parts = [f"train[{low}:{high}]" for low, high in itertools.pairwise(edges)]
+    rows = [row for part in parts for piece in datasets.select(source, part) for row in piece.rows]
+    assert sorted(rows) == list(range(900))
+
+
+def test_images_that_are_added_or_removed_move_no_other(many):
+    before = ids_of(many, "train[:30%]")
+    for i in range(0, 300, 7):
+        (many / "train" / "a" / f"{i}.bmp").rename(many / "train" / "a" / f"new {i}.bmp")
+    (many / "train" / "b" / "5.bmp").unlink()
+    after = ids_of(many, "train[:30%]")
+    is_same = {*ids_of(many, "train")} & {*before}
+    assert {id_ for id_ in after if "new" not in id_} == is_same
+
+
+def test_percent_slices_of_a_folder_stay_in_percent(many):
+    """One spelling of each, which chooses the same when it is opened again."""
+    spec = DatasetSpec(str(many), "train[:50.0%]", "train[-50%:75%]", "train[75%:]+test[0:7]")
+    source = datasets.open_dataset(spec)
+    resolved = datasets.resolve(spec, source)
+    assert (resolved.train_split, resolved.val_split) == ("train[0%:50%]", "train[50%:75%]")
+    assert resolved.test_split == "train[75%:100%]+test[0:7]"
+    assert datasets.resolve(replace(resolved, dataset=str(many)), source) == resolved
+    for role, split in resolved.roles.items():
+        assert ids_of(many, split) == ids_of(many, spec.roles[role])
+    whole = replace(spec, train_split="train[0%:100%]", val_split="", test_split="test")
+    assert datasets.resolve(whole, source).train_split == "train[0:900]"
+    assert ids_of(many, "train[0:40]") == ids_of(many, "train")[:40]
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        ("train[:50%]", "train[49.5%:60%]", r"share images: 49\.5 % to 50 % of 'train'"),
+        ("train[:50%]", "train", r"share images: \d+ rows, the first of them \d+, of 'train'"),
+        ("train[:50%]", "train[100:200]", r"share images: \d+ rows, the first of them 1\d\d, of 'train'"),
+        ("train[:50%]+train[40%:60%]", "test", r"share images: 40 % to 50 % of 'train'"),
+        ("train[0%:101%]", "test", "reaches 101%; expected at most 100%"),
+        ("train[50%:50%]", "test", "chooses no image: 'train' has 900 rows"),
+        ("train[100%:]", "test", "chooses no image"),
+        ("train[:0.0001%]", "test", "chooses no image"),
+    ],
+)
+def test_percent_slices_of_a_folder_that_cannot_be(many, train, test, message):
+    spec = DatasetSpec(str(many), train, test_split=test)
+    with pytest.raises(DatasetError, match=message):
+        datasets.resolve(spec, datasets.open_dataset(spec))
+
+
+def test_a_percent_slice_and_the_rows_beside_it_share_nothing(many):
+    spec = DatasetSpec(str(many), "train[:50%]", test_split="train[0:1]")
+    if place_of(ids_of(many, "train")[0]) < 0.5:
+        spec = replace(spec, train_split="train[50%:]")
+    assert datasets.resolve(spec, datasets.open_dataset(spec)).test_split == "train[0:1]"
+
+
+def test_bad_images_of_a_percent_slice_are_known(many):
+    (many / "train" / "a" / "3.bmp").write_bytes(b"none")
+    source = opened(many)
+    known = [bad.id for half in ("[:50%]", "[50%:]") for bad in datasets.known_bad(source, f"train{half}")]
+    assert known == ["train/a/3.bmp"]
+
+
+@pytest.mark.parametrize("split", ["train[1__0:]", "train[10_:]", "train[:" + "9" * 5000 + "]", "train[:1e1%]"])
+def test_bounds_that_are_no_numbers(split):
+    with pytest.raises(SpecError, match="a split is NAME"):
+        datasets.select(Rows, split)
+
+
 # --- npz
 
 
@@ -164,11 +287,11 @@ IMAGES, LABELS = np.zeros((4, 8, 8, 3), np.uint8), np.arange(4)
         ({"x": IMAGES}, "has no <split>_images array; it has x"),
         (
             {"train_images": IMAGES.astype(np.float32), "train_labels": LABELS},
-            r"float32 .*expected uint8 \(n, h, w, 3\)",
+            r"float32 .*expected uint8 \(n, h, w, 3\), or grey",
         ),
-        ({"train_images": IMAGES[..., 0], "train_labels": LABELS}, r"uint8 \(4, 8, 8\); expected uint8"),
+        ({"train_images": IMAGES[:, 0], "train_labels": LABELS}, r"uint8 \(4, 8, 3\); expected uint8"),
         ({"train_images": IMAGES}, "train_labels .* is missing; expected integers"),
-        ({"train_images": IMAGES, "train_labels": LABELS[:3]}, r"int64 \(3,\); expected integers \(4,\)"),
+        ({"train_images": IMAGES, "train_labels": LABELS[:3]}, r"int64 \(3,\); expected integers \(4,\) or \(4, 1\)"),
         (
             {"train_images": IMAGES, "train_labels": LABELS, "class_names": np.array(["a", "b"])},
             "range from 0 to 3; expected 0 to 1, the classes being a, b",

@@ -812,3 +812,116 @@ def test_only_files_that_may_donate_rows_are_looked_through(features, dataset, s
     cache = open_cache(precompute(features, dataset, settings))
     assert examined == ["colours-tiny-12-copy.h5"]
     assert cache.provenance["images_computed"] == 0
+
+
+# --- splits that lose classes
+
+
+def labelled(path, names="abc", **labels):
+    """An .npz file whose splits have these labels."""
+    arrays = {"class_names": np.array(list(names))}
+    rng = np.random.default_rng(0)
+    for split, of_split in labels.items():
+        arrays |= {f"{split}_labels": np.array(of_split)}
+        arrays |= {f"{split}_images": rng.integers(0, 256, (len(of_split), 8, 8, 3), np.uint8)}
+    np.savez(path, **arrays)
+    val, test = (split if split in labels else "" for split in ("val", "test"))
+    return DatasetSpec(str(path), val_split=val, test_split=test)
+
+
+LOST = {
+    "test": (
+        {"train": [0, 1, 0, 1], "test": [0, 2, 1, 2, 2]},
+        r"test has rows of classes without a training row, which no head gets right: c \(3 rows\)",
+    ),
+    "val": (
+        {"train": [0, 1, 0, 1], "val": [0, 2], "test": [0, 1]},
+        r"val has rows of classes without a training row, which no head gets right: c \(1 row\)",
+    ),
+    "a test of one class": ({"train": [0, 1, 2], "test": [1, 1, 1]}, r"all test rows are of one class: b \(3 rows\)"),
+    "training of one class": ({"train": [1, 1]}, r"all train rows are of one class: b \(2 rows\)"),
+}
+
+
+@pytest.mark.parametrize("kind", LOST)
+def test_splits_that_lose_classes_are_refused_before_anything_is_computed(
+    kind, features, settings, tmp_path, monkeypatch, caplog
+):
+    labels, message = LOST[kind]
+    spec = labelled(tmp_path / "a.npz", **labels)
+    with monkeypatch.context() as patch:
+        patch.setattr("tfl.precompute.build", lambda features: pytest.fail("the backbone is built"))
+        with pytest.raises(DatasetError, match=f"{message}\n.*'train\\[:50%\\]'.*--allow-missing-classes"):
+            precompute(features, spec, settings)
+    assert not settings.cache_dir.exists()
+    cache = open_cache(precompute(features, spec, replace(settings, allow_missing_classes=True)))
+    assert cache.read_labels("train").tolist() == labels["train"]
+    assert message.replace("\\", "") in caplog.text
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"train": [0, 1, 2], "test": [0, 1]},
+        {"train": [0, 1], "test": [0, 1]},
+        {"train": [0, 1, 2], "val": [2, 2], "test": [0, 1, 2]},
+    ],
+)
+def test_classes_without_test_rows_are_no_fault(labels, features, settings, tmp_path, caplog):
+    assert precompute(features, labelled(tmp_path / "a.npz", **labels), settings).exists()
+    assert "lose classes" not in caplog.text
+
+
+def test_rows_that_stand_class_by_class_lose_classes_in_a_slice(features, settings, tmp_path, folder):
+    """Rows of an .npz file are cut as they stand; a folder's images are not, and keep their classes."""
+    sorted_ = labelled(tmp_path / "a.npz", train=[0, 0, 1, 1, 2, 2], test=[0, 1, 2])
+    with pytest.raises(DatasetError, match=r"without a training row, which no head gets right: c \(1 row\)"):
+        precompute(features, replace(sorted_, train_split="train[:50%]"), settings)
+    with pytest.raises(DatasetError, match=r"all train rows are of one class: cat \(5 rows\)"):
+        precompute(features, DatasetSpec(str(folder), "train[0:5]"), settings)
+    cache = open_cache(precompute(features, DatasetSpec(str(folder), "train[:60%]"), settings))
+    assert set(cache.read_labels("train").tolist()) == {0, 1}
+    again = DatasetSpec(str(folder), cache.spec.dataset.train_split)
+    assert precompute(features, again, settings) == cache.path
+
+
+def test_halves_of_a_folder_are_copied_into_the_whole(features, settings, folder):
+    halves = DatasetSpec(str(folder), "train[:60%]", "train[60%:]")
+    held = open_cache(precompute(features, halves, settings))
+    ids = [id_ for role in ("train", "val") for id_ in held.read_ids(role).tolist()]
+    whole = open_cache(precompute(features, DatasetSpec(str(folder)), settings))
+    assert sorted(ids) == sorted(whole.read_ids("train").tolist())
+    assert whole.provenance["images_computed"] == 0
+
+
+class Unlabelled:
+    """A dataset that knows its labels only with its images, as TFDS does."""
+
+    def __init__(self, source):
+        self.name, self.version, self.class_names = source.name, source.version, source.class_names
+        self.num_rows, self.examples, self.known_bad = source.num_rows, source.examples, source.known_bad
+
+
+def test_labels_that_come_with_the_images_are_looked_at_before_the_merge(features, settings, tmp_path, monkeypatch):
+    """The shards are kept: with the flag the same command goes on and computes nothing again."""
+    opened = datasets.open_dataset
+    monkeypatch.setattr(datasets, "open_dataset", lambda spec: Unlabelled(opened(spec)))
+    spec = labelled(tmp_path / "a.npz", train=[0, 1] * 20, test=[2, 1, 0])
+    with pytest.raises(DatasetError, match=r"which no head gets right: c \(1 row\)"):
+        precompute(features, spec, settings)
+    monkeypatch.setattr("tfl.precompute._Job._compute", lambda *_: pytest.fail("computed again"))
+    cache = open_cache(precompute(features, spec, replace(settings, allow_missing_classes=True)))
+    assert cache.num_rows == {"train": 40, "test": 3}
+
+
+def test_a_class_whose_images_are_all_left_out_is_looked_at_before_the_merge(features, settings, folder, caplog):
+    for path in (folder / "train" / "dog").iterdir():
+        path.write_bytes(b"none")
+    skipping = replace(settings, on_bad_image="skip")
+    with pytest.raises(DatasetError, match=r"all train rows are of one class: cat \(6 rows\)\n.*dog \(3 rows\)"):
+        precompute(features, DatasetSpec(str(folder)), skipping)
+
+
+def test_the_flag_decides_no_fingerprint(features, dataset, settings):
+    path = precompute(features, dataset, settings)
+    assert precompute(features, dataset, replace(settings, allow_missing_classes=True)) == path

@@ -100,15 +100,32 @@ def test_division_is_stratified_and_seeded():
     assert not np.array_equal(val.features, divide(rows, 0.1, 1, NAMES)[1].features)
 
 
-def test_division_that_leaves_a_class_empty():
-    rows = make_rows(30)
-    rows.labels[:] = 0
-    rows.labels[:3] = 2
-    rows.labels[3:20] = 1
-    with pytest.raises(RunError, match="0.1 leaves class 'c', which has 3 rows, 0 for validation and 3 for fitting"):
+@pytest.mark.parametrize("fraction", [0.001, 0.1, 0.5, 0.9, 0.999])
+def test_division_of_a_long_tail(fraction, caplog):
+    """At least one row and not all of a class with two rows or more; none of a single one, which is told once."""
+    counts = [40, 20, 5, 3, 2, 1, 1, 0]
+    labels = np.repeat(np.arange(8), counts)
+    rows = Rows((np.arange(72, dtype=np.float32)[:, None],), labels, 8, np.ones(8, np.float32))
+    fitting, val, both = divide(rows, fraction, 0, tuple("abcdefgh"))
+    held_out = np.bincount(val.labels, minlength=8).tolist()
+    assert held_out == [min(max(1, round(fraction * n)), n - 1) if n > 1 else 0 for n in counts]
+    assert (np.bincount(fitting.labels, minlength=8) + held_out).tolist() == counts
+    assert sorted(both.features[:, 0].tolist()) == list(range(72))
+    assert len(caplog.messages) == 1
+    assert "2 of 7 classes have a single training row each and no validation row" in caplog.text
+    assert "(f (1 row), g (1 row))" in caplog.text
+
+
+def test_division_that_holds_out_as_before_is_silent(caplog):
+    divide(make_rows(1000), 0.1, 0, NAMES)
+    assert not caplog.messages
+
+
+def test_division_of_single_rows():
+    rows = make_rows(3)
+    rows.labels[:] = range(3)
+    with pytest.raises(RunError, match=r"no class has two training rows, .*--val-split\), or take the"):
         divide(rows, 0.1, 0, NAMES)
-    with pytest.raises(RunError, match="3 for validation and 0 for fitting; choose another --validation-fraction"):
-        divide(rows, 0.9, 0, NAMES)
 
 
 def test_views_are_averaged_in_float32():
@@ -420,6 +437,26 @@ QUICK = {
 
 def test_every_recipe_is_tested_here():
     assert set(QUICK) == set(RECIPES)
+
+
+@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("class_weight", ["none", "balanced"])
+def test_every_recipe_learns_a_long_tail(name, class_weight):
+    """40 classes of 40 / rank rows each, half of them of one row: all of them are found again."""
+    rng = np.random.default_rng(0)
+    counts = [max(1, 40 // rank) for rank in range(1, 41)]
+    labels = np.repeat(np.arange(40), counts)
+    centres = rng.normal(size=(40, 64)) * 3
+    features = (centres[labels] + rng.normal(size=(len(labels), 64)) * 0.1).astype(np.float32)
+    weights = examples.class_weights(np.bincount(labels), Selection(class_weight=class_weight))
+    names = tuple(map(str, range(40)))
+    fitting, val, both = divide(Rows((features,), labels, 40, weights), 0.1, 0, names)
+    found = head.search(QUICK[name], fitting, val)
+    assert np.isfinite(found.val_logits).all()
+    logits = head.logits_of(found.refit(both), centres.astype(np.float32))
+    assert np.isfinite(logits).all()
+    least = 0.0 if name in ("reference", "grid", "mlp") else 0.9
+    assert (logits.argmax(axis=1) == np.arange(40)).mean() >= least  # those learn little in so few steps
 
 
 @pytest.mark.parametrize("name", QUICK)

@@ -326,12 +326,12 @@ def test_a_class_that_is_none(cache, runs):
         run.train(cache, Logistic(), Selection(classes=("red", "pink")), runs_dir=runs)
 
 
-def test_rows_of_one_class_only(features, settings, runs, tmp_path):
+def test_rows_of_one_class_only(features, allowing, runs, tmp_path):
     path = write_npz(tmp_path / "one.npz", train=20, test=20)
     with np.load(path) as arrays:
         changed = {**arrays, "train_labels": np.zeros(20, np.int64)}
     np.savez(path, **changed)
-    cache = precompute(features, DatasetSpec(str(path)), settings)
+    cache = precompute(features, DatasetSpec(str(path)), allowing)
     with pytest.raises(RunError, match="the train rows of .* are all of red"):
         run.train(cache, Logistic(), runs_dir=runs)
 
@@ -423,24 +423,94 @@ def test_best_is_reproduced_whatever_the_time(cache, runs):
     assert run.reproduce(folder)[1] == []
 
 
-def test_test_rows_of_other_classes_are_refused_before_training(features, settings, runs, tmp_path):
-    path = write_npz(tmp_path / "few.npz", train=60, test=20)
+def with_labels(path, **labels):
+    """An .npz file of three colours with these labels."""
+    write_npz(path, **{split: len(of_split) for split, of_split in labels.items()})
     with np.load(path) as arrays:
-        changed = {**arrays, "test_labels": np.ones(20, np.int64)}
+        changed = {**arrays, **{f"{split}_labels": np.asarray(of_split) for split, of_split in labels.items()}}
     np.savez(path, **changed)
-    cache = precompute(features, DatasetSpec(str(path)), settings)
+    return DatasetSpec(str(path), val_split="val" if "val" in labels else "")
+
+
+@pytest.fixture
+def allowing(settings):
+    """Settings that take splits which lose classes."""
+    return replace(settings, allow_missing_classes=True)
+
+
+def test_test_rows_of_other_classes_are_refused_before_training(features, allowing, runs, tmp_path):
+    dataset = with_labels(tmp_path / "few.npz", train=np.arange(60) % 3, test=np.ones(20, np.int64))
+    cache = precompute(features, dataset, allowing)
     with pytest.raises(RunError, match="the test rows of .* are all of other classes; classes asked for: red, blue"):
         run.train(cache, Logistic(), Selection(classes=("red", "blue")), runs_dir=runs)
 
 
-def test_classes_without_a_training_row_are_named(features, settings, runs, tmp_path, caplog):
-    path = write_npz(tmp_path / "few.npz", train=60, test=20)
-    with np.load(path) as arrays:
-        changed = {**arrays, "train_labels": np.arange(60) % 2}
-    np.savez(path, **changed)
-    cache = precompute(features, DatasetSpec(str(path)), settings)
-    run.train(cache, Reference(epochs=1), runs_dir=runs)
-    assert f"no training row of {cache} is of blue, of which it has test rows: all of them" in caplog.text
+@pytest.mark.parametrize("recipe", [Reference(epochs=1), Ridge(), Logistic()])
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            {"train": np.arange(60) % 2, "test": np.arange(20) % 3},
+            r"test has rows of classes without a training row, which no head gets right: blue \(6 rows\)",
+        ),
+        (
+            {"train": np.arange(60) % 2, "val": np.arange(9) % 3, "test": np.arange(20) % 2},
+            r"val has rows of classes without a training row, which no head gets right: blue \(3 rows\)",
+        ),
+        (
+            {"train": np.arange(60) % 3, "test": np.ones(20, np.int64)},
+            r"all test rows are of one class: green \(20 rows\)",
+        ),
+    ],
+)
+def test_rows_that_lose_classes_are_refused_unless_asked_for(
+    recipe, labels, message, features, allowing, runs, tmp_path, caplog
+):
+    cache = precompute(features, with_labels(tmp_path / "few.npz", **labels), allowing)
+    with pytest.raises(RunError, match=f"{message}\n.*--classes.*--allow-missing-classes"):
+        run.train(cache, recipe, runs_dir=runs)
+    assert not runs.exists()
+    caplog.clear()
+    folder = run.train(cache, recipe, Selection(allow_missing_classes=True), runs_dir=runs)
+    assert message.replace("\\", "") in caplog.text
+    assert run.reproduce(folder)[1] == []
+
+
+def test_only_the_classes_asked_for_need_rows(features, allowing, runs, tmp_path):
+    dataset = with_labels(tmp_path / "few.npz", train=np.arange(60) % 2, test=np.arange(20) % 3)
+    cache = precompute(features, dataset, allowing)
+    folder = run.train(cache, Ridge(), Selection(classes=("red", "green")), runs_dir=runs)
+    assert run.open_run(folder).metrics["test"]["num_rows"] == 14
+
+
+def test_runs_from_before_the_rule_are_read_and_reproduced(features, allowing, runs, tmp_path):
+    dataset = with_labels(tmp_path / "few.npz", train=np.arange(60) % 2, test=np.arange(20) % 3)
+    cache = precompute(features, dataset, allowing)
+    folder = run.train(cache, Ridge(), Selection(allow_missing_classes=True), runs_dir=runs)
+    described = json.loads((folder / "run.json").read_text())
+    del described["selection"]["allow_missing_classes"]
+    (folder / "run.json").write_text(json.dumps(described))
+    assert run.open_run(folder).selection == Selection()
+    assert run.reproduce(folder)[1] == []
+
+
+@pytest.mark.parametrize("recipe", [Ridge(), Logistic(), Knn()])
+def test_a_long_tail_is_trained_calibrated_and_measured(recipe, features, settings, runs, tmp_path, caplog):
+    dataset = with_labels(tmp_path / "few.npz", train=[0] * 20 + [1] * 3 + [2], test=np.arange(20) % 3)
+    cache = precompute(features, dataset, settings)
+    folder = run.train(cache, recipe, Selection(calibrate=True, class_weight="balanced"), runs_dir=runs)
+    metrics = run.open_run(folder).metrics
+    assert metrics["val"]["num_rows"] == 3
+    assert metrics["val"]["accuracy_per_class"]["blue"] is None
+    assert metrics["test"]["num_rows"] == 20
+    assert "1 of 3 classes have a single training row each and no validation row" in caplog.text
+
+
+def test_classes_without_val_rows_are_told(features, settings, runs, tmp_path, caplog):
+    labels = {"train": np.arange(60) % 3, "val": np.arange(8) % 2, "test": np.arange(20) % 3}
+    cache = precompute(features, with_labels(tmp_path / "few.npz", **labels), settings)
+    run.train(cache, Ridge(), runs_dir=runs)
+    assert f"the val rows of {cache} have none of blue (20 rows)" in caplog.text
 
 
 def test_names_with_signs_of_mathematics_are_drawn_as_they_are(features, settings, runs, tmp_path):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,7 +55,10 @@ def test_a_class_without_training_images(features, settings, tmp_path):
     with np.load(path) as arrays:
         changed = {**arrays, "train_labels": np.arange(60) % 2}
     np.savez(path, **changed)
-    cache = precompute(features, DatasetSpec(str(path)), settings)
-    with pytest.raises(RunError, match="class 'blue' has no training images; name the others with --classes"):
+    cache = precompute(features, DatasetSpec(str(path)), replace(settings, allow_missing_classes=True))
+    with pytest.raises(RunError, match=r"without a training row, which no head gets right: blue .*\n.*--classes"):
         shots.study(cache, Shots(shots=(1,)), RECIPES, runs_dir=tmp_path / "runs")
+    allowing = Selection(allow_missing_classes=True)
+    with pytest.raises(RunError, match="class 'blue' has no training images; name the others with --classes"):
+        shots.study(cache, Shots(shots=(1,)), RECIPES, allowing, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()

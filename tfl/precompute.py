@@ -36,7 +36,7 @@ from tfl.cache import (
 )
 from tfl.datasets import BadImage, Dataset, Example
 from tfl.errors import CacheError, DatasetError
-from tfl.spec import VIEWS, CacheSpec, DatasetSpec, FeatureSpec, Settings, View, differences, require_views
+from tfl.spec import VIEWS, CacheSpec, DatasetSpec, FeatureSpec, Role, Settings, View, differences, require_views
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,8 @@ def precompute(
 
     Raises:
       SpecError: see `require_views`.
-      DatasetError: see `open_dataset`; or an image cannot be read and `settings.on_bad_image` is `error`.
+      DatasetError: see `open_dataset`; or an image cannot be read and `settings.on_bad_image` is `error`; or the splits
+        lose classes and `settings.allow_missing_classes` is not set.
       BackboneError, AssetError: see `build`.
       CacheError: a feature is not finite or does not fit its dtype, another process is making this file, or the disk
         has no room; finished shards are kept.
@@ -102,6 +103,7 @@ def precompute(
         _refuse([bad for split in resolved.roles.values() for bad in datasets.known_bad(source, split)])
     elif isinstance(source, datasets.FolderDataset):
         source.require_good_classes()
+    _require_coverage(datasets.count_labels(source, resolved), source, settings)
     backbone = build(features)
     spec = CacheSpec(backbone.spec, resolved, tuple(view for view in VIEWS if view in views))
     path = settings.cache_dir / spec.file_name
@@ -158,6 +160,26 @@ def _refuse(bad: list[BadImage]) -> None:
         more = [f"... and {len(bad) - MAX_NAMED} more"] if len(bad) > MAX_NAMED else []
         lines = [f"{len(bad)} of the images cannot be used:", *(image.reason for image in bad[:MAX_NAMED]), *more]
         raise DatasetError("\n  ".join(lines) + "\nrepair or remove them, or leave them out: --on-bad-image skip")
+
+
+def _require_coverage(counts: dict[Role, np.ndarray] | None, source: Dataset, settings: Settings) -> None:
+    """Refuse splits that lose classes, or tell of it where they are allowed to.
+
+    Args:
+      counts: rows of each class by role; None where they are not known yet.
+
+    Raises:
+      DatasetError: see `datasets.uncovered`.
+    """
+    if not (faults := datasets.uncovered(counts or {}, source.class_names)):
+        return
+    text = "\n  ".join([f"the splits of {source.name} lose classes:", *faults])
+    if not settings.allow_missing_classes:
+        raise DatasetError(
+            f"{text}\nchoose other splits (rows may stand class by class; a percent slice of a folder, 'train[:50%]', "
+            "takes every class alike), or take them as they are: --allow-missing-classes"
+        )
+    logger.warning("%s", text)
 
 
 def _num_bytes(image: Example | BadImage) -> int:
@@ -225,6 +247,7 @@ class _Job:
             self._make_missing()
             try:
                 self._refuse_skipped()
+                self._refuse_uncovered()
                 made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
                 described = {"tfl": __version__, **self.partial.making, **provenance, "made": made}
                 self.partial.finish(self.source.class_names, described)
@@ -235,6 +258,16 @@ class _Job:
                 logger.warning("%s; it is made again", damage)
                 made_again.add(damage.path)
                 damage.path.unlink(missing_ok=True)
+
+    def _refuse_uncovered(self) -> None:
+        """Look again where labels were not known before the images, or images were left out; the shards are kept."""
+        skipped = any(summary.skipped for summary in self.partial.summaries())
+        if skipped or datasets.count_labels(self.source, self.spec.dataset) is None:
+            num_classes = len(self.source.class_names)
+            roles: dict[Role, np.ndarray] = {role: self.partial.labels(role) for role in self.partial.num_rows}
+            counts = {role: np.bincount(labels, minlength=num_classes) for role, labels in roles.items()}
+            if all(of_role.any() for of_role in counts.values()):  # else the merge says whose images were left out
+                _require_coverage(counts, self.source, self.settings)
 
     def _refuse_skipped(self) -> None:
         """An earlier process may have been told to leave images out that this one was not."""

@@ -203,11 +203,13 @@ class Selection:
     """Classes to tell apart, in this order; all of them if none is named."""
     validation_fraction: float = 0.1
     """Share of each class's training rows to choose settings on, where the cache has no val rows and there are settings
-    to choose."""
+    to choose; of a class with two rows or more at least one, of a class with a single row none."""
     class_weight: Literal["none", "balanced"] = "none"
     """`balanced` weighs every row by the inverse of its class's frequency."""
     calibrate: bool = False
     """Fold the temperature that validation rows ask for into the head."""
+    allow_missing_classes: bool = False
+    """Also train where test or val rows have a class that the training rows lack, or test rows are of one class."""
 
     def __post_init__(self) -> None:
         if not 0 < self.validation_fraction < 1:

@@ -550,7 +550,10 @@ def reproduce(folder: Path) -> tuple[Path, list[str]]:
     recipe, old = run.recipe, run.metrics
     if isinstance(recipe, Best):  # what time allowed then, and no other
         recipe = replace(recipe, seconds=MANY_SECONDS, candidates=run.description["chosen"]["begun"])
-    again = open_run(train(run.open_cache().path, recipe, run.selection, runs_dir=run.folder.parent))
+    selection = run.selection
+    if "allow_missing_classes" not in run.description.get("selection", {}):  # of the days when that was a warning
+        selection = replace(selection, allow_missing_classes=True)
+    again = open_run(train(run.open_cache().path, recipe, selection, runs_dir=run.folder.parent))
     new = again.metrics
     was_streamed, is_streamed = (each.description.get("streamed") for each in (run, again))
     differing = [f"streamed: {was_streamed} before, {is_streamed} now"] if was_streamed != is_streamed else []

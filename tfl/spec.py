@@ -134,7 +134,8 @@ class DatasetSpec(_Spec):
     dataset: str = "cifar10"
     """A TFDS name, a folder `root/<split>/<class>/*.png`, or an .npz file."""
     train_split: str = "train"
-    """Split to train on; TFDS slicing is understood: 'train[:4000]', 'train[:8%]'."""
+    """Split to train on; TFDS slicing is understood: 'train[:4000]', 'train[:8%]'. A percent slice of a folder takes
+    about that share of every class, and the same images whatever else is in the folder."""
     val_split: str = ""
     """Split to select on; an empty string leaves the role out."""
     test_split: str = "test"
@@ -203,6 +204,8 @@ class Settings:
     """Rows in one piece on their way to the file; a killed run loses two such pieces at most, on a GPU seven."""
     on_bad_image: Literal["error", "skip"] = "error"
     """An image that cannot be read ends the command, or is left out and listed in the cache's provenance."""
+    allow_missing_classes: bool = False
+    """Also take splits whose test or val rows have a class that the training rows lack, or that are of one class."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 0 or self.shard_rows < 1:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tfl.cache.file import Rows
 from tfl.cache.lock import locked
 from tfl.cache.merge import merge
@@ -20,6 +22,7 @@ from tfl.cache.shards import (
     Cost,
     DamagedShardError,
     Summary,
+    read_shard,
     read_summary,
     sync_folder,
     write_shard,
@@ -183,6 +186,15 @@ class PartialCache:
             with contextlib.suppress(DamagedShardError):
                 found.append(read_summary(path))
         return found
+
+    def labels(self, role: Role) -> np.ndarray:
+        """The labels of a role's finished shards, int64 `(n,)`.
+
+        Raises:
+          DamagedShardError: a shard is not what was written.
+        """
+        shards = [read_shard(self._path_of(shard)) for shard in self.shards() if shard.role == role]
+        return np.concatenate([rows.labels for rows in shards])
 
     def _path_of(self, shard: Shard) -> Path:
         return self.folder / f"{shard.role}-{shard.start:09d}.shard"

@@ -7,12 +7,13 @@ every time. A `Dataset` says what it is (`name`, `version`) and hands out `Examp
 
 from pathlib import Path
 
+from tfl.datasets.coverage import listed_classes, uncovered
 from tfl.datasets.files import expand, is_image_file, list_images
 from tfl.datasets.folder import FolderDataset
 from tfl.datasets.images import decode_image, image_suffixes, read_image
 from tfl.datasets.npz import NpzDataset, require_new_npz, write_npz
 from tfl.datasets.source import BadImage, Dataset, Example, as_text
-from tfl.datasets.splits import count_rows, known_bad, resolve, rows, select, split_names, usable
+from tfl.datasets.splits import count_labels, count_rows, known_bad, resolve, rows, select, split_names, usable
 from tfl.datasets.tfds import TfdsDataset
 from tfl.spec import DatasetSpec
 
@@ -23,6 +24,7 @@ __all__ = [
     "FolderDataset",
     "TfdsDataset",
     "as_text",
+    "count_labels",
     "count_rows",
     "decode_image",
     "expand",
@@ -30,12 +32,14 @@ __all__ = [
     "is_image_file",
     "known_bad",
     "list_images",
+    "listed_classes",
     "open_dataset",
     "read_image",
     "require_new_npz",
     "resolve",
     "rows",
     "select",
+    "uncovered",
     "usable",
     "write_npz",
 ]

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from tfl.batches import MAX_BYTES, side_by_side
 from tfl.datasets.images import decode_image, image_suffixes, read_bytes, require_image
 from tfl.datasets.layout import describe_straight, read_layout, require_classes, say_passed_over
@@ -41,6 +43,7 @@ class FolderDataset:
         self._num_above = len(self.root.as_posix().rstrip("/")) + 1
         self._used = used
         self._files = self._list_images()
+        self._places: dict[str, np.ndarray] = {}
         self.version, self._bad = self._scan()
 
     def _list_images(self) -> dict[str, list[Path]]:
@@ -127,9 +130,24 @@ class FolderDataset:
                     "A class needs an image: repair them, or remove the folder"
                 )
 
+    def labels(self, split: str) -> np.ndarray:
+        """The label of every row of a split, int64 `(n,)`; of a split that is used."""
+        label_of = {name: label for label, name in enumerate(self.class_names)}
+        return np.asarray([label_of[self._class_of(path)] for path in self._files[split]], np.int64)
+
+    def places(self, split: str) -> np.ndarray:
+        """A hash of every image's path below its split, uint64 `(n,)`: no other image moves it."""
+        if split not in self._places:
+            below = (self._relative(path).split(b"/", 1)[1] for path in self._files[split])
+            self._places[split] = np.asarray([place_of(path) for path in below], np.uint64)
+        return self._places[split]
+
     def examples(self, split: str, start: int, stop: int) -> Iterator[Example | BadImage]:
+        return self.examples_at(split, range(start, stop))
+
+    def examples_at(self, split: str, rows: Sequence[int]) -> Iterator[Example | BadImage]:
         """By several threads, for an accelerator is faster than one; small images by this one, which is sooner."""
-        paths = self._files[split][start:stop]
+        paths = [self._files[split][row] for row in rows]
         if max(map(self._num_bytes, paths), default=0) < SMALL_BYTES:
             return map(self._read, paths)
         return side_by_side(self._read, paths, self._num_bytes, MAX_BYTES // 4)
@@ -149,6 +167,11 @@ class FolderDataset:
         except DatasetError as error:
             return BadImage(self._id_of(path), str(error))
         return Example(image, self.class_names.index(self._class_of(path)), self._id_of(path))
+
+
+def place_of(path: bytes) -> int:
+    """The first 8 bytes of a path's sha256 as a number; a slice `[a%:b%]` takes `a <= 100 * place / 2**64 < b`."""
+    return int.from_bytes(hashlib.sha256(path).digest()[:8], "big")
 
 
 def _examine(path: Path, relative: bytes) -> tuple[str, int, str]:

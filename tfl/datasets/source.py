@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -44,8 +44,32 @@ class Dataset(Protocol):
         """Those of these rows that opening the dataset already found to be unusable."""
 
 
+@runtime_checkable
+class Labelled(Protocol):
+    """A dataset that knows its labels without reading an image."""
+
+    def labels(self, split: str) -> np.ndarray:
+        """The label of every row of a split, int64 `(n,)`."""
+
+
+@runtime_checkable
+class CutByImage(Protocol):
+    """A dataset whose percent slices are cut by each image's own place, not by rows.
+
+    Rows that stand class by class make slices of rows that lose classes.
+    """
+
+    def places(self, split: str) -> np.ndarray:
+        """For every row of a split a number in 0..2**64-1, uint64 `(n,)`, which depends on that image's id alone."""
+
+    def examples_at(self, split: str, rows: Sequence[int]) -> Iterator[Example | BadImage]:
+        """These rows of a split, in this order; see `Dataset.examples`."""
+
+
 def as_text(value: Any) -> str:
     """A name, id or path as text that can be written: what is not UTF-8 stands in backslash escapes."""
     if isinstance(value, Path):
         value = os.fsencode(value)
-    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    return str(value).encode(errors="backslashreplace").decode()

@@ -17,7 +17,7 @@ from tfl.engine.machine import (
     threads,
     versions,
 )
-from tfl.engine.memory import available_memory
+from tfl.memory import available_memory
 
 __all__ = [
     "Forward",

@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from keras import ops
 
+from tfl import datasets
 from tfl.cache import Cache
 from tfl.errors import CacheError, RunError
 from tfl.recipes import Selection
@@ -267,7 +268,8 @@ def require_selection(cache: Cache, selection: Selection) -> None:
 
     Raises:
       CacheError: the cache lacks training rows, or views.
-      RunError: a class is none of the cache's, fewer than two have training rows, or none has rows of another role.
+      RunError: a class is none of the cache's, fewer than two have training rows, none has rows of another role, or
+        the rows lose classes and `selection.allow_missing_classes` is not set.
     """
     if missing := [view for view in selection.views if view not in cache.views]:
         every = " ".join(view for view in VIEWS if view in (*cache.views, *missing))
@@ -284,14 +286,31 @@ def require_selection(cache: Cache, selection: Selection) -> None:
                 f"a head tells classes apart, but the {role} rows of {cache.path} are all of "
                 f"{', '.join(present) or 'other classes'}; classes asked for: {', '.join(names[:50])}"
             )
-        if unknown := [names[i] for i in np.flatnonzero((counts > 0) & (counts_by_role["train"] == 0))]:
-            logger.warning(
-                "no training row of %s is of %s, of which it has %s rows: all of them will be told wrong "
-                "(a folder's images stand class by class: a slice can leave classes out)",
-                cache.path,
-                ", ".join(unknown[:50]),
-                role,
+    _require_coverage(cache, selection, counts_by_role, names)
+
+
+def _require_coverage(
+    cache: Cache, selection: Selection, counts: dict[Role, np.ndarray], names: tuple[str, ...]
+) -> None:
+    """Refuse classes that no head can get right, or tell of them where they are allowed; tell of classes without val.
+
+    Raises:
+      RunError: see `datasets.uncovered`.
+    """
+    if faults := datasets.uncovered(counts, names):
+        text = "\n  ".join([f"the rows of {cache.path} lose classes:", *faults])
+        if not selection.allow_missing_classes:
+            raise RunError(
+                f"{text}\nprecompute other splits, name the classes to tell apart (--classes), or train on the rows as "
+                "they are: --allow-missing-classes"
             )
+        logger.warning("%s", text)
+    if "val" in counts and len(without := np.flatnonzero((counts["val"] == 0) & (counts["train"] > 0))):
+        logger.warning(
+            "the val rows of %s have none of %s: settings are chosen on the other classes",
+            cache.path,
+            datasets.listed_classes(without, counts["train"], names),
+        )
 
 
 def class_weights(counts: np.ndarray, selection: Selection) -> np.ndarray:
@@ -320,29 +339,38 @@ def classes_of(cache: Cache, selection: Selection) -> tuple[int, ...]:
 
 
 def divide(rows: Rows, fraction: float, seed: int, class_names: tuple[str, ...]) -> tuple[Rows, Rows, Rows]:
-    """Fitting rows, validation rows and both together, stratified: `fraction` of each class is for validation.
+    """Divide rows into fitting rows, validation rows and both together, stratified.
 
-    Classes without rows have none in either.
+    `fraction` of each class is for validation, rounded; at least one row and not all of a class with two rows or more,
+    none of a class with a single row.
 
     Raises:
-      RunError: that leaves a class without a row on one side.
+      RunError: no class has two rows.
     """
     rng = np.random.default_rng(seed)
     is_validation = np.zeros(rows.num_rows, bool)
+    single = []
     for label in range(rows.num_classes):
         of_class = np.flatnonzero(rows.labels == label)
-        num = round(fraction * len(of_class))
         if len(of_class) == 1:
-            raise RunError(
-                f"class {class_names[label]!r} has 1 row, too few for fitting and for validation; leave it out "
-                "(--classes names the others), or precompute with validation rows of their own (--val-split)"
-            )
-        if len(of_class) and not 0 < num < len(of_class):
-            raise RunError(
-                f"validation_fraction {fraction} leaves class {class_names[label]!r}, which has {len(of_class)} rows, "
-                f"{num} for validation and {len(of_class) - num} for fitting; choose another --validation-fraction"
-            )
+            single.append(label)
+        if len(of_class) < 2:
+            continue
+        num = min(max(1, round(fraction * len(of_class))), len(of_class) - 1)
         is_validation[rng.permutation(of_class)[:num]] = True
+    if not is_validation.any():
+        raise RunError(
+            "no class has two training rows, so none is left to choose settings on: precompute with validation rows of "
+            "their own (--val-split), or take the recipe reference, which has nothing to choose"
+        )
+    if single:
+        logger.warning(
+            "%d of %d classes have a single training row each and no validation row: settings are chosen on the others "
+            "(%s)",
+            len(single),
+            np.count_nonzero(np.bincount(rows.labels)),
+            datasets.listed_classes(single, np.bincount(rows.labels), class_names),
+        )
     order = np.concatenate([np.flatnonzero(~is_validation), np.flatnonzero(is_validation)])
     together = rows.part(order)
     num_fitting = int((~is_validation).sum())
