@@ -511,12 +511,12 @@ def exported(run_folder: Path, folder: Path, flags: dict[str, Any]) -> dict[str,
         with gate.fresh_process(folder) as logits_of:
             metrics = gate.measured_accuracy(run, cache, rows, logits_of)
         accuracy = {"accuracy": metrics.accuracy, "interval": metrics.interval}
-        notes.write_text(json.dumps({"run": str(run_folder.resolve()), **accuracy}))
-    kept = json.loads(notes.read_text())
+        notes.write_text(json.dumps({"run": str(run_folder.resolve()), **accuracy}), encoding="utf-8")
+    kept = json.loads(notes.read_text(encoding="utf-8"))
     if kept["run"] != str(run_folder.resolve()):
         sys.exit(f"{folder} was exported from {kept['run']}; name another folder for {run_folder}")
     num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    description = json.loads(description_path(folder, flags.get("format", "saved-model")).read_text())
+    description = json.loads(description_path(folder, flags.get("format", "saved-model")).read_text(encoding="utf-8"))
     return {"bytes": num_bytes, "parity": description["parity"], **kept}
 
 

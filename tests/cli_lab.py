@@ -23,7 +23,7 @@ def carried_out(arguments, folder):
         if (pid := os.fork()) == 0:
             end_with(arguments, folder, written)
         _, status = os.waitpid(pid, 0)
-        texts = {name: path.read_text() for name, path in written.items()}
+        texts = {name: path.read_text(encoding="utf-8", errors="backslashreplace") for name, path in written.items()}
     return {"returncode": os.waitstatus_to_exitcode(status), **texts}
 
 

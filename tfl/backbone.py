@@ -24,6 +24,7 @@ from keras import ops
 
 from tfl import assets, hdf5, trust
 from tfl.errors import AssetError, BackboneError
+from tfl.paths import expanded
 from tfl.resampling import resample
 from tfl.spec import DIGEST_PREFIX, LAST_LAYER, FeatureSpec, View
 
@@ -224,7 +225,7 @@ def _pretrained(architecture: Callable[..., Any], spec: FeatureSpec) -> keras.Mo
     elif spec.weights == "imagenet":
         _load_resnet50_imagenet(network, spec)
     else:
-        _load_file(network, Path(spec.weights).expanduser())
+        _load_file(network, expanded(spec.weights))
     return network
 
 
@@ -246,8 +247,8 @@ def _official(architecture: Callable[..., Any], spec: FeatureSpec) -> keras.Mode
         raise
     except Exception as error:
         raise AssetError(
-            f"Keras could not get the ImageNet weights of {spec.backbone}: {error}\n"
-            f"By hand: download the file named above where the network reaches it, and put it into {_keras_models()}"
+            f"Keras could not get the ImageNet weights of {spec.backbone}: {' '.join(str(error).split())}",
+            f"By hand: download the file named above where the network reaches it, and put it into {_keras_models()}",
         ) from error
 
 
@@ -449,6 +450,7 @@ def _convert(tensors: dict[str, np.ndarray], network: keras.Model, path: Path) -
 def _require_pinned(network: keras.Model, where: str) -> None:
     if (digest := weights_digest(network)) != RESNET50_IMAGENET_DIGEST:
         raise AssetError(
-            f"the ResNet50 weights in {where} are not the pinned ones; remove it and run the command again\n"
-            f"  digest received {digest}\n  digest expected {RESNET50_IMAGENET_DIGEST}"
+            f"the ResNet50 weights in {where} are not the pinned ones; remove it and run the command again",
+            f"  digest received {digest}",
+            f"  digest expected {RESNET50_IMAGENET_DIGEST}",
         )

@@ -4,36 +4,53 @@ Nothing that imports a framework is imported before a command needs it, so that 
 """
 
 import contextlib
+import functools
 import importlib
-import json
 import logging
-import os
 import shlex
 import signal
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from tfl import extras, words
+from tfl import extras, paths, words
 from tfl.errors import CacheError, DatasetError, RunError, SpecError, TflError
 from tfl.recipes import RECIPES, Mlp, Recipe, RecipeName, Reference, Selection, Shots, name_of
 from tfl.spec import Artefact, DatasetSpec, FeatureSpec, Settings, View
+from tfl.terminal import (
+    IS_DEBUGGING,
+    Table,
+    held_stderr,
+    log_to_stderr,
+    progress_line,
+    restart_in_utf8,
+    safe_usage,
+    safe_warnings,
+    show,
+    show_json,
+    show_path,
+    show_row,
+    standard_streams,
+    tell,
+    tell_of_image,
+)
 
 if TYPE_CHECKING:
-    from tfl import predict as predicting
     from tfl.head import Trial
-    from tfl.precompute import Progress
 
-SECONDS_BETWEEN_LINES = 30.0  # of progress, where stderr is no terminal
 RESUMABLE = (["precompute"], ["quickstart"])  # commands that go on where they were
+TYPES = ConstructorRegistry()  # how arguments become values, where tyro's way is not tfl's
 UNREAD = 141  # exit code, as of what SIGPIPE ends
+MAX_SHOWN = 300  # characters of an error that no part of tfl expects
+SMALLER = "end other programs, or take a smaller --batch-size, --image-size or slice"
+TRACEBACK = "with the traceback that TFL_DEBUG=1 shows"
 FULL_JOB = 'tfl export "$(tfl train "$(tfl precompute)" | tail -1)" --out saved_model'
 
 
@@ -43,20 +60,21 @@ def quickstart(settings: Settings = Settings(), runs_dir: Path = Path("runs")) -
     Args:
       runs_dir: Folder of the run folders.
     """
+    paths.require_no_file(settings.cache_dir)
+    paths.require_no_file(runs_dir)
     _start_keras()
     from tfl.quickstart import quickstart
 
-    with _progress_line() as on_progress:
-        summary = quickstart(settings, runs_dir, on_progress, _Table())
-    print()
-    print("\n".join(words.of_metrics(summary.metrics)))
-    print()
-    print("seconds    ", ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in summary.seconds.items()))
-    print("cache      ", summary.cache)
-    print("confusion  ", summary.run / "confusion_matrix.png")
-    print("SavedModel ", summary.saved_model, words.of_parity(summary.parity))
-    print("all 60,000 images at 224 pixels:", FULL_JOB)
-    print(summary.run)
+    with progress_line() as on_progress:
+        summary = quickstart(settings, runs_dir, on_progress, Table())
+    seconds = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in summary.seconds.items())
+    show("", *words.of_metrics(summary.metrics), "")
+    show(f"seconds     {seconds}")
+    show(f"cache       {summary.cache}")
+    show(f"confusion   {summary.run / 'confusion_matrix.png'}")
+    show(f"SavedModel  {summary.saved_model} {words.of_parity(summary.parity)}")
+    show(f"all 60,000 images at 224 pixels: {FULL_JOB}")
+    show_path(summary.run)
 
 
 def fetch(names: Positional[tuple[str, ...]] = ("cifar10", "resnet50"), npz: Path | None = None) -> None:
@@ -74,7 +92,7 @@ def fetch(names: Positional[tuple[str, ...]] = ("cifar10", "resnet50"), npz: Pat
     if npz is not None and len(sets) != 1:
         raise SpecError(f"--npz writes one dataset, got {len(sets)}: {' '.join(sets) or 'none'}")
     for name in names:
-        print(fetch(name, npz if name in sets else None))
+        show(fetch(name, npz if name in sets else None))
 
 
 def precompute(
@@ -89,12 +107,13 @@ def precompute(
       views: `original` and, after it, further ways to present every image: mirrored, four corners and the centre. Each
         costs as much as the original; one added later costs itself alone.
     """
+    paths.require_no_file(settings.cache_dir)
     _start_keras()
     from tfl.precompute import precompute
 
-    with _progress_line() as on_progress:
+    with progress_line() as on_progress:
         path = precompute(features, dataset, settings, on_progress, views)
-    print(path)
+    show_path(path)
 
 
 @dataclass(frozen=True)
@@ -127,11 +146,12 @@ def _train_with(kind: type[Recipe], is_named: bool) -> Callable[..., None]:
           recipe: `reference` is the seed article's: one Dense layer, SGD with momentum. Each recipe has settings of its
             own: `tfl train --recipe NAME --help`.
         """
+        paths.require_no_file(folder.runs_dir)
         _start_keras()
         if shots.shots:
             if not is_named and settings != kind():
                 raise SpecError("with --shots settings are those of one recipe: name it with --recipe")
-            print(_study(cache, settings if is_named else None, selection, shots, folder))
+            show_path(_study(cache, settings if is_named else None, selection, shots, folder))
         else:
             _train(cache, settings, selection, folder)
 
@@ -145,18 +165,17 @@ def _train(cache: Path, recipe: Recipe, selection: Selection, folder: RunFolder)
 
     if folder.tensorboard:
         report.require_tensorboard()
-    table = _Table()
+    table = Table()
     has_epochs = isinstance(recipe, Reference | Mlp)
     listeners = Listeners(on_epoch=table) if has_epochs else Listeners(on_trial=lambda t: table(_trial_cells(t)))
     made = run.train(cache, recipe, selection, folder.name, folder.runs_dir, listeners)
     if chosen := run.open_run(made).description["chosen"]:
-        print("\nchosen on validation rows:", chosen["recipe"], words.of_setting(chosen["setting"]))
+        show("", f"chosen on validation rows: {chosen['recipe']} {words.of_setting(chosen['setting'])}")
     if test := run.open_run(made).metrics.get("test"):
-        print()
-        print("\n".join(words.of_metrics(test)))
+        show("", *words.of_metrics(test))
     if folder.tensorboard:
-        print("TensorBoard", run.write_tensorboard(made))
-    print(made)
+        show(f"TensorBoard {run.write_tensorboard(made)}")
+    show_path(made)
 
 
 def _trial_cells(trial: "Trial") -> dict[str, Any]:
@@ -175,7 +194,7 @@ def _study(cache: Path, recipe: Recipe | None, selection: Selection, shots: Shot
     from tfl.shots import RECIPES as EVERY
     from tfl.shots import study
 
-    table = _Table()
+    table = Table()
     keys = ("recipe", "shots", "mean", "standard_deviation", "seconds")
     recipes = EVERY if recipe is None else (recipe,)
     return study(
@@ -205,11 +224,11 @@ def evaluate(
 
     found = evaluate(run) if other is None else compare(run, other)
     if as_json:
-        print(json.dumps(found))
+        show_json(found)
     elif other is None:
-        print("\n".join(words.of_metrics(found)))
+        show(*words.of_metrics(found))
     else:
-        print("\n".join(words.of_comparison(found)))
+        show(*words.of_comparison(found))
 
 
 def runs(
@@ -228,6 +247,7 @@ def runs(
     """
     if reproduce is not None and remove:
         raise SpecError("--reproduce and --remove are two commands: give them one after the other")
+    paths.require_no_file(runs_dir)
     _start_keras()
     from tfl.run import list_runs, remove_run
 
@@ -247,9 +267,11 @@ def _print_list(
 ) -> None:
     """What a folder holds, as JSON or as a table; if that is nothing, words that say so."""
     if as_json:
-        print(json.dumps(found))
+        show_json(found)
+    elif found:
+        show(*lines(found))
     else:
-        print("\n".join(lines(found)) if found else nothing)
+        show(nothing)
 
 
 def _reproduce(folder: Path) -> None:
@@ -257,9 +279,9 @@ def _reproduce(folder: Path) -> None:
 
     again, differing = reproduce(folder)
     if differing:
-        raise RunError("\n  ".join([f"{again} is not what {folder} was:", *differing]))
-    print(f"every number of {folder} again")
-    print(again)
+        raise RunError(f"{again} is not what {folder} was:", *(f"  {line}" for line in differing))
+    show(f"every number of {folder} again")
+    show_path(again)
 
 
 def export(
@@ -280,10 +302,10 @@ def export(
     _start_keras()
     from tfl.export import export
 
-    with _progress_line() as on_progress:
+    with progress_line() as on_progress:
         parity = export(run, out, dataset, weights, artefact, on_progress)
-    print(artefact.format, words.of_parity(parity))
-    print(out)
+    show(f"{artefact.format} {words.of_parity(parity)}")
+    show_path(out)
 
 
 def predict(
@@ -299,19 +321,21 @@ def predict(
     """
     from tfl.predict import find_images, open_model, predictions
 
-    found = find_images(images, sys.stdin.buffer)
-    with _held_stderr():
+    if "" in images:
+        raise SpecError("an image's path is empty; all images of this folder are .")
+    found = find_images(map(paths.expanded_text, images), sys.stdin.buffer)
+    with held_stderr():
         opened = open_model(model)
     num_bad = 0
-    with _progress_line() as on_progress:
+    with progress_line() as on_progress:
         for prediction in predictions(opened, found, on_progress):
             num_bad += "error" in prediction
             if "error" in prediction and not as_json:
-                _clear_progress(sys.stderr)
-                print(f"tfl: {prediction['error']}", file=sys.stderr)
+                tell_of_image(f"tfl: {prediction['error']}")
+            elif as_json:
+                show_json(prediction)
             else:
-                _clear_progress(sys.stdout)
-                print(json.dumps(prediction) if as_json else words.of_prediction(prediction), flush=True)
+                show_row(*words.of_prediction(prediction))
     if num_bad:
         raise DatasetError(f"{num_bad} of {len(found)} images are bad")
 
@@ -337,9 +361,12 @@ def compare(
     _start_keras()
     from tfl.compare import compare, lines
 
-    with _progress_line() as on_progress:
+    with progress_line() as on_progress:
         found = compare(cache, images, Reference(epochs=epochs), weights, out, on_progress)
-    print(json.dumps(found) if as_json else "\n".join(lines(found)))
+    if as_json:
+        show_json(found)
+    else:
+        show(*lines(found))
 
 
 def caches(cache_dir: Path = Path("cache"), as_json: Annotated[bool, arg(name="json")] = False) -> None:
@@ -351,6 +378,7 @@ def caches(cache_dir: Path = Path("cache"), as_json: Annotated[bool, arg(name="j
     """
     from tfl.cache import overview
 
+    paths.require_no_file(cache_dir)
     nothing = f"no caches in {cache_dir}; `tfl precompute` makes one"
     _print_list(overview(cache_dir), words.of_caches, nothing, as_json)
 
@@ -365,7 +393,10 @@ def inspect(cache: Positional[Path], as_json: Annotated[bool, arg(name="json")] 
     from tfl.cache import inspect
 
     found = inspect(cache)
-    print(json.dumps(found) if as_json else "\n".join(words.of_cache(found)))
+    if as_json:
+        show_json(found)
+    else:
+        show(*words.of_cache(found))
 
 
 def verify(cache: Positional[Path], as_json: Annotated[bool, arg(name="json")] = False) -> None:
@@ -379,11 +410,12 @@ def verify(cache: Positional[Path], as_json: Annotated[bool, arg(name="json")] =
 
     problems = verify(cache)
     if as_json:
-        print(json.dumps({"path": str(cache), "problems": problems}))
+        show_json({"path": str(cache), "problems": problems})
     elif not problems:
-        print(f"{cache}: every byte is what was written ({cache.stat().st_size:,} bytes)")
+        show(f"{cache}: every byte is what was written ({cache.stat().st_size:,} bytes)")
     if problems:
-        raise CacheError("\n  ".join([f"{cache} is damaged; remove it and precompute again:", *problems]))
+        lines = [f"  {problem}" for problem in problems]
+        raise CacheError(f"{cache} is damaged; remove it and precompute again:", *lines)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -414,6 +446,9 @@ def _commands(arguments: Sequence[str]) -> dict[str, Callable[..., None]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
+    Args:
+      arguments: what follows `tfl`; of this process if None, which may then begin anew.
+
     Returns:
       0 done, 1 the data or the machine said no, 2 wrong values, 130 interrupted, 141 nobody reads the output any more
       (`| head`), 143 told to end (SIGTERM).
@@ -421,38 +456,109 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
       SystemExit: with code 2, arguments that cannot be parsed; with code 0, after `--help`.
     """
-    _log_to_stderr()
-    arguments = sys.argv[1:] if arguments is None else arguments
-    signal.signal(signal.SIGTERM, _end)
+    if arguments is None:
+        restart_in_utf8()
+    with standard_streams() as output:
+        signal.signal(signal.SIGTERM, _end)
+        log_to_stderr()
+        try:
+            code = _carry_out(list(sys.argv[1:] if arguments is None else arguments))
+        except SystemExit as end:
+            if end.code or not output.has_lost:
+                raise
+            code = 0
+        if code == 0 and output.has_lost:
+            tell(f"tfl: what belongs on standard output is lost: the operating system refused: {output.error}")
+            code = 1
+    return code
+
+
+def _carry_out(arguments: list[str]) -> int:
+    """Parse and run a command, and return its exit code; every end has its line on stderr."""
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            _commands(arguments),
+        with safe_warnings():
+            _parse(arguments)()
+        sys.stdout.flush()
+    except TflError as error:
+        tell(*f"tfl: {error}".split("\n"))
+        return error.exit_code
+    except BrokenPipeError:
+        return UNREAD
+    except KeyboardInterrupt as interruption:
+        return _tell_of_end(arguments, isinstance(interruption, _Ended))
+    except Exception as error:  # noqa: BLE001 -- the last place where one can be told in a line
+        if IS_DEBUGGING:
+            tell(*"".join(traceback.format_exception(error)).splitlines())
+        tell(f"tfl: {_reason(error)}")
+        return 1
+    return 0
+
+
+def _parse(arguments: list[str]) -> Callable[[], None]:
+    """Return the command that some arguments ask for, ready to be called.
+
+    Raises:
+      SpecError: an argument that no file and no option can have.
+      SystemExit: arguments that cannot be parsed, or `--help`.
+    """
+    for argument in arguments:
+        if "\0" in argument:
+            raise SpecError(f"an argument has a NUL character, which no name can have: {argument}")
+    commands = {name: _bound(command) for name, command in _commands(arguments).items()}
+    with safe_usage():
+        called: Callable[[], None] = tyro.extras.subcommand_cli_from_dict(
+            commands,
             prog="tfl",
             description="Transfer learning with cached features: pay for a pretrained backbone once.",
             args=arguments,
             config=(OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+            registry=TYPES,
         )
-        sys.stdout.flush()
-    except TflError as error:
-        print(f"tfl: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be written
-        return UNREAD
-    except OSError as error:
-        print(f"tfl: the operating system refused: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as interruption:
-        is_end = isinstance(interruption, _Ended)
-        kept = (
-            "finished shards are kept; go on with"
-            if list(arguments)[:1] in RESUMABLE
-            else "nothing is kept; begin again with"
-        )
-        how = "told to end" if is_end else "interrupted"
-        print(f"\ntfl: {how}; {kept}: {shlex.join(['tfl', *arguments])}", file=sys.stderr)
-        return 128 + (signal.SIGTERM if is_end else signal.SIGINT)
-    return 0
+    return called
+
+
+def _bound(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+    """A function of a command's arguments that returns the call, not yet made."""
+
+    @functools.wraps(command)
+    def bind(*values: Any, **named: Any) -> Callable[[], None]:
+        return functools.partial(command, *values, **named)
+
+    return bind
+
+
+@TYPES.primitive_rule
+def _path_rule(asked: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
+    """Every path of every command is read here."""
+    if asked.type is not Path:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda arguments: paths.typed(arguments[0]),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda path: [str(path)],
+    )
+
+
+def _tell_of_end(arguments: list[str], is_told: bool) -> int:
+    kept = "finished shards are kept; go on with" if arguments[:1] in RESUMABLE else "nothing is kept; begin again with"
+    how = "told to end" if is_told else "interrupted"
+    tell("", f"tfl: {how}; {kept}: {shlex.join(['tfl', *arguments])}")
+    return 128 + (signal.SIGTERM if is_told else signal.SIGINT)
+
+
+def _reason(error: Exception) -> str:
+    """Say in one line why a command ended with an error that is none of tfl's own."""
+    if isinstance(error, OSError):
+        return f"the operating system refused: {error}"
+    if isinstance(error, MemoryError):
+        return f"too little memory{f' ({error})' if str(error) else ''}: {SMALLER}"
+    if isinstance(error, UnicodeEncodeError):
+        return f"a name cannot be written in {error.encoding}: {error.object!r}; rename it, or set LC_ALL=C.UTF-8"
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    what = f"{type(error).__name__}: {' '.join(str(error).split())[:MAX_SHOWN]}"
+    return f"internal error, {what} ({place.filename}, line {place.lineno}); please report it, {TRACEBACK}"
 
 
 class _Ended(KeyboardInterrupt):
@@ -463,69 +569,12 @@ def _end(number: int, frame: object) -> None:
     raise _Ended
 
 
-class _Table:
-    """Prints a line for each mapping that it is called with, under a heading."""
-
-    def __init__(self) -> None:
-        self._widths: list[int] = []
-
-    def __call__(self, row: Mapping[str, Any]) -> None:
-        if not self._widths:
-            self._widths = [30 if name == "setting" else max(12, len(name)) for name in row]
-            self._print(list(row))
-        self._print([f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()])
-
-    def _print(self, cells: list[str]) -> None:
-        _clear_progress(sys.stdout)
-        print("  ".join(f"{cell:>{width}}" for cell, width in zip(cells, self._widths, strict=True)), flush=True)
-
-
-@contextlib.contextmanager
-def _progress_line() -> Iterator[Callable[["Progress | predicting.Progress"], None]]:
-    """Rate and time left on stderr: one line rewritten on a terminal, a line now and then elsewhere."""
-    is_terminal = sys.stderr.isatty()
-    last_shown = time.monotonic() - (SECONDS_BETWEEN_LINES if is_terminal else 0)
-
-    def show(progress: "Progress | predicting.Progress") -> None:
-        nonlocal last_shown
-        if time.monotonic() - last_shown < (0.2 if is_terminal else SECONDS_BETWEEN_LINES):
-            return
-        last_shown = time.monotonic()
-        line = f"{progress.finished:,} of {progress.total:,} images"
-        if rate := progress.images_per_second:  # of copied rows there is none
-            left = (progress.total - progress.finished) / rate
-            line += f", {rate:.1f} a second, {words.duration(left)} left"
-        before, after = ("\r", "\033[K") if is_terminal else ("", "\n")
-        print(f"{before}{line}", end=after, file=sys.stderr, flush=True)
-
-    try:
-        yield show
-    finally:
-        _clear_progress(sys.stderr)
-
-
-def _clear_progress(stream: TextIO) -> None:
-    """Take the line of progress away where what comes next, to `stream`, would be glued to it."""
-    if sys.stderr.isatty() and stream.isatty():
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-
-def _log_to_stderr() -> None:
-    logger = logging.getLogger("tfl")
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
-
-
 def _start_keras() -> None:
     """Import Keras and let its backend start.
 
     TensorFlow too, where it is: Keras imports it later on any backend, and TensorFlow would speak then.
     """
-    with _held_stderr():
+    with held_stderr():
         with extras.absent("matplotlib", "sklearn"):  # Keras would import them for what tfl does not use, in 2 s
             import keras
         keras.ops.zeros(1)
@@ -533,25 +582,3 @@ def _start_keras() -> None:
             importlib.import_module("tensorflow")
         for chatty in ("absl", "tensorflow"):
             logging.getLogger(chatty).setLevel(logging.ERROR)
-
-
-@contextlib.contextmanager
-def _held_stderr() -> Iterator[None]:
-    """Hold back what libraries write to file descriptor 2 as they start, unless they fail.
-
-    `TF_CPP_MIN_LOG_LEVEL` alone leaves lines that TensorFlow's C++ writes before it reads its settings.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with tempfile.TemporaryFile() as held:
-        sys.stderr.flush()
-        stderr = os.dup(2)
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            held.seek(0)
-            os.write(stderr, held.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)

@@ -1,13 +1,23 @@
 """The errors that a user can cause, or that the machine can answer with.
 
-Every message names what was received, what was expected and what to do next.
+Every message names what was received, what was expected and what to do next. Names in it come from files and users,
+so each of its lines is made printable: no name can add a line or steer a terminal.
 """
+
+from tfl.text import printable
 
 
 class TflError(Exception):
-    """The data or the machine said no; the command line exits with `exit_code`."""
+    """The data or the machine said no; the command line exits with `exit_code`.
+
+    Args:
+      lines: the lines of the message, one each; a newline inside one is escaped.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return "\n".join(printable(str(line)) for line in self.args)
 
 
 class SpecError(TflError):

@@ -19,7 +19,7 @@ SPARE_BYTES = 64 << 20  # for a small file; a large one may take twice its size
 
 def limit(file_bytes: int, seconds: int) -> None:
     """Let this process take little memory beyond what it has, and `seconds` of processor time."""
-    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    mapped = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
     allowed = mapped + max(2 * file_bytes, SPARE_BYTES)
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (allowed if hard < 0 else min(allowed, hard), hard))

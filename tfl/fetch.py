@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tfl import backbone, datasets
 from tfl.errors import SpecError
+from tfl.paths import expanded
 from tfl.spec import DatasetSpec, FeatureSpec
 
 
@@ -21,6 +22,7 @@ def fetch(name: str, npz: Path | None = None) -> str:
       AssetError: it could not be had; what was tried and what to do by hand.
       DatasetError: there is no such dataset.
     """
+    npz = None if npz is None else expanded(npz)
     if name.lower() in backbone.architectures():
         if npz is not None:
             raise SpecError(f"--npz is for a dataset; {name} is a backbone")

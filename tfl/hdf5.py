@@ -33,7 +33,7 @@ def require_harmless(path: Path, error: type[TflError]) -> None:
     if start != SIGNATURE or path.suffix != ".h5":  # Keras goes by the suffix: it would take a .keras archive for one
         raise error(f"{path} is not an HDF5 file ({path.stat().st_size} bytes); expected .weights.h5 or .h5 of Keras")
     if not trust.is_known(path) and (found := trust.examine("weights", path)):
-        raise error("\n  ".join([f"{path} cannot be trusted; get it again:", *found]))
+        raise error(f"{path} cannot be trusted; get it again:", *(f"  {problem}" for problem in found))
 
 
 def problems(path: Path) -> list[str]:

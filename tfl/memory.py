@@ -68,6 +68,6 @@ def _number(path: Path, pattern: str = r"^(\d+)") -> int | None:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(errors="replace")
+        return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""

@@ -36,6 +36,7 @@ from tfl.cache import (
 )
 from tfl.datasets import BadImage, Dataset, Example
 from tfl.errors import CacheError, DatasetError
+from tfl.paths import expanded
 from tfl.spec import VIEWS, CacheSpec, DatasetSpec, FeatureSpec, Role, Settings, View, differences, require_views
 
 logger = logging.getLogger(__name__)
@@ -133,9 +134,7 @@ def _typed(features: FeatureSpec, dataset: DatasetSpec, source: Dataset) -> dict
     is_file = features.weights not in ("imagenet", "random")
     is_path = not isinstance(source, datasets.TfdsDataset)
     words = {"weights": (features.weights, is_file), "dataset": (dataset.dataset, is_path)}
-    return {
-        key: str(Path(word).expanduser().resolve()) if is_place else word for key, (word, is_place) in words.items()
-    }
+    return {key: str(expanded(word).resolve()) if is_place else word for key, (word, is_place) in words.items()}
 
 
 def _accept(cache: Cache, settings: Settings) -> None:
@@ -152,14 +151,18 @@ def _say_nearest(spec: CacheSpec, caches: list[Cache]) -> None:
         return
     lines, nearest = min(((differences(cache.spec, spec), cache) for cache in kin), key=lambda pair: len(pair[0]))
     if lines:  # none: a copy of this very file under another name
-        logger.info("\n  ".join([f"{nearest.path} does not serve:", *lines]))
+        logger.info("%s does not serve:" + "\n  %s" * len(lines), nearest.path, *lines)
 
 
 def _refuse(bad: list[BadImage]) -> None:
     if bad:
-        more = [f"... and {len(bad) - MAX_NAMED} more"] if len(bad) > MAX_NAMED else []
-        lines = [f"{len(bad)} of the images cannot be used:", *(image.reason for image in bad[:MAX_NAMED]), *more]
-        raise DatasetError("\n  ".join(lines) + "\nrepair or remove them, or leave them out: --on-bad-image skip")
+        more = [f"  ... and {len(bad) - MAX_NAMED} more"] if len(bad) > MAX_NAMED else []
+        raise DatasetError(
+            f"{len(bad)} of the images cannot be used:",
+            *(f"  {image.reason}" for image in bad[:MAX_NAMED]),
+            *more,
+            "repair or remove them, or leave them out: --on-bad-image skip",
+        )
 
 
 def _require_coverage(counts: dict[Role, np.ndarray] | None, source: Dataset, settings: Settings) -> None:
@@ -173,13 +176,14 @@ def _require_coverage(counts: dict[Role, np.ndarray] | None, source: Dataset, se
     """
     if not (faults := datasets.uncovered(counts or {}, source.class_names)):
         return
-    text = "\n  ".join([f"the splits of {source.name} lose classes:", *faults])
+    lines = [f"the splits of {source.name} lose classes:", *(f"  {fault}" for fault in faults)]
     if not settings.allow_missing_classes:
         raise DatasetError(
-            f"{text}\nchoose other splits (rows may stand class by class; a percent slice of a folder, 'train[:50%]', "
-            "takes every class alike), or take them as they are: --allow-missing-classes"
+            *lines,
+            "choose other splits (rows may stand class by class; a percent slice of a folder, 'train[:50%]', "
+            "takes every class alike), or take them as they are: --allow-missing-classes",
         )
-    logger.warning("%s", text)
+    logger.warning("%s", "\n".join(lines))
 
 
 def _num_bytes(image: Example | BadImage) -> int:

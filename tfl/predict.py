@@ -10,6 +10,7 @@ import numpy as np
 
 from tfl import batches, datasets, extras, manifest, served
 from tfl.errors import DatasetError, ExportError
+from tfl.paths import expanded
 
 STDIN = "-"
 MAX_REASON = 500  # characters of what a runtime said
@@ -100,7 +101,7 @@ def predict(folder: Path, images: Sequence[Path]) -> list[dict[str, Any]]:
       ExportError, ExtraError: see `open_model`.
       DatasetError: an image cannot be read or decoded; the message names it.
     """
-    found = list(predictions(open_model(folder), [Image(path) for path in images]))
+    found = list(predictions(open_model(folder), [Image(expanded(path)) for path in images]))
     for each in found:
         if "error" in each:
             raise DatasetError(each["error"])
@@ -138,6 +139,7 @@ def open_model(folder: Path) -> Model:
         returned raises it too, where its answers are not for its classes.
       ExtraError: the runtime of its format is not installed.
     """
+    folder = expanded(folder)
     found = manifest.read(folder)
     try:
         answer = served.open_model(folder, found.format)

@@ -3,12 +3,14 @@
 A setting that is a tuple lists candidates; validation rows choose one of them.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tfl.errors import SpecError
 from tfl.spec import VIEWS, View
 
+MAX_BATCH_SIZE = 1 << 16  # memory is taken for whole batches, however few rows there are
 # Twelve values, two a decade, from "nearly the class means" to "nearly unpenalised" for standardised features.
 L2_PATH = (1.0, 0.32, 0.1, 0.032, 0.01, 0.0032, 0.001, 3.2e-4, 1e-4, 3.2e-5, 1e-5, 3.2e-6)
 RIDGE_PATH = tuple(float(f"{10 ** (exponent / 4):.2g}") for exponent in range(4, -21, -1))  # 10 to 1e-5
@@ -30,7 +32,9 @@ class Reference:
     """Decides the initial kernel and the order of the rows in every epoch."""
 
     def __post_init__(self) -> None:
-        _require_at_least(1, epochs=self.epochs, batch_size=self.batch_size)
+        _require_finite(self)
+        _require_at_least(1, epochs=self.epochs)
+        _require_batch_size(self.batch_size)
         _require_at_least(0, seed=self.seed)
         if not (self.learning_rate > 0 and 0 <= self.momentum < 1):
             raise SpecError(
@@ -58,7 +62,9 @@ class Grid:
     """Decides the order of the rows in every epoch, and the validation part."""
 
     def __post_init__(self) -> None:
-        _require_at_least(1, epochs=self.epochs, batch_size=self.batch_size)
+        _require_finite(self)
+        _require_at_least(1, epochs=self.epochs)
+        _require_batch_size(self.batch_size)
         _require_some(learning_rate=self.learning_rate, weight_decay=self.weight_decay, kernel_seed=self.kernel_seed)
         _require_at_least(0, seed=self.seed, kernel_seed=min(self.kernel_seed))
         if not (min(self.learning_rate) > 0 and min(self.weight_decay) >= 0 and 0 <= self.momentum < 1):
@@ -82,6 +88,7 @@ class Logistic:
     """Decides the validation part."""
 
     def __post_init__(self) -> None:
+        _require_finite(self)
         _require_some(l2=self.l2)
         _require_positive(l2=min(self.l2), tolerance=self.tolerance)
         _require_at_least(0, seed=self.seed)
@@ -98,6 +105,7 @@ class Ridge:
     """Decides the validation part."""
 
     def __post_init__(self) -> None:
+        _require_finite(self)
         _require_some(l2=self.l2)
         _require_positive(l2=min(self.l2))
         _require_at_least(0, seed=self.seed)
@@ -133,9 +141,11 @@ class Mlp:
     """Decides initial weights, order, dropout, mixing, and the validation part."""
 
     def __post_init__(self) -> None:
+        _require_finite(self)
         _require_some(hidden=self.hidden)
         _require_at_least(1, hidden=min(self.hidden), members=self.members, epochs=self.epochs)
-        _require_at_least(1, batch_size=self.batch_size, patience=self.patience)
+        _require_at_least(1, patience=self.patience)
+        _require_batch_size(self.batch_size)
         _require_at_least(0, seed=self.seed)
         _require_positive(learning_rate=self.learning_rate)
         shares = {"dropout": self.dropout, "warmup": self.warmup, "label_smoothing": self.label_smoothing}
@@ -158,6 +168,7 @@ class Knn:
     """Decides the validation part."""
 
     def __post_init__(self) -> None:
+        _require_finite(self)
         _require_some(neighbours=self.neighbours, temperature=self.temperature)
         _require_at_least(1, neighbours=min(self.neighbours))
         _require_positive(temperature=min(self.temperature))
@@ -176,6 +187,7 @@ class Best:
     """Of every recipe."""
 
     def __post_init__(self) -> None:
+        _require_finite(self)
         _require_positive(seconds=self.seconds)
         _require_at_least(1, candidates=self.candidates)
         _require_at_least(0, seed=self.seed)
@@ -226,10 +238,22 @@ def _require_at_least(least: int, **values: int) -> None:
             raise SpecError(f"{name} is at least {least}, got {value}")
 
 
+def _require_batch_size(batch_size: int) -> None:
+    if not 1 <= batch_size <= MAX_BATCH_SIZE:
+        raise SpecError(f"batch_size is 1 to {MAX_BATCH_SIZE:,}, got {batch_size}")
+
+
 def _require_positive(**values: float) -> None:
     for name, value in values.items():
         if not value > 0:
             raise SpecError(f"{name} is positive, got {value}")
+
+
+def _require_finite(recipe: Any) -> None:
+    for name, value in vars(recipe).items():
+        values = value if isinstance(value, tuple) else (value,)
+        if not all(math.isfinite(each) for each in values if isinstance(each, float)):
+            raise SpecError(f"{name} is finite, got {' '.join(map(str, values))}")
 
 
 def _require_some(**values: tuple[Any, ...]) -> None:

@@ -1,8 +1,10 @@
 """Pictures of runs, and their curves for TensorBoard."""
 
+import contextlib
 import itertools
 import math
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,26 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from tfl.errors import RunError
+from tfl.text import printable, shortened
 
 DOTS_PER_INCH = 120
 MARKERS = "osD^vPX*"
 MAX_BARS = 30
+MAX_LETTERS = 40  # of a class name
 MAX_CLASSES_APART = 60  # whose names a confusion matrix can show
 BEST_COLOUR, BAR_COLOUR = "#1f77b4", "#b5cde3"
 
-text_as_it_is = rc_context({"text.parse_math": False})  # a class may be called "$1_$5"
+
+@contextlib.contextmanager
+def _text_as_it_is() -> Iterator[None]:
+    """Draw names as text: "$1_$5" is no formula, and a character that the font lacks is a box without a warning."""
+    with rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        for message in ("Glyph ", "Matplotlib currently does not support "):
+            warnings.filterwarnings("ignore", message, UserWarning)
+        yield
+
+
+text_as_it_is = _text_as_it_is()
 
 
 @text_as_it_is
@@ -39,7 +53,7 @@ def learning_curves(history: Sequence[Any], title: str, path: Path) -> None:
         axes.set(xlabel="epoch", ylabel=f"{name} ({unit})", xticks=epochs[:: math.ceil(len(epochs) / 10)])
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.suptitle(title)
+    figure.suptitle(printable(title))
     figure.savefig(path, dpi=DOTS_PER_INCH)
 
 
@@ -53,14 +67,15 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str], title: s
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if len(class_names) <= MAX_CLASSES_APART:
         ticks = range(len(class_names))
-        axes.set_xticks(ticks, class_names, rotation=45, ha="right")
-        axes.set_yticks(ticks, class_names)
+        labels = [shortened(printable(name), MAX_LETTERS) for name in class_names]
+        axes.set_xticks(ticks, labels, rotation=45, ha="right")
+        axes.set_yticks(ticks, labels)
     axes.set(xlabel="predicted", ylabel="label")
     if len(class_names) <= 30:
         for (row, column), count in np.ndenumerate(confusion):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
-    axes.set_title(title)
+    axes.set_title(printable(title))
     figure.savefig(path, dpi=DOTS_PER_INCH)
 
 
@@ -110,7 +125,7 @@ def trials_picture(trials: Sequence[Mapping[str, Any]], title: str, path: Path) 
     """
     best = sorted(trials, key=lambda trial: (-trial["val_accuracy"], trial.get("val_loss", 0.0)))[:MAX_BARS]
     accuracies = [100 * trial["val_accuracy"] for trial in best]
-    names = [f"{trial['recipe']}  {trial['setting']}" for trial in best]
+    names = [printable(f"{trial['recipe']}  {trial['setting']}") for trial in best]
     words = [f"{accuracy:.2f} %, {trial['seconds']:,.1f} s" for accuracy, trial in zip(accuracies, best, strict=True)]
     figure = Figure(figsize=(5 + 0.075 * max(map(len, names)), 1.2 + 0.25 * len(best)), layout="constrained")
     axes = figure.subplots()
@@ -122,7 +137,7 @@ def trials_picture(trials: Sequence[Mapping[str, Any]], title: str, path: Path) 
     low, high = _zoomed(accuracies)
     axes.set(xlim=(low, high), ylim=(len(best) - 0.4, -0.6), xlabel="validation accuracy (%)")
     axes.set_xticks([tick for tick in axes.get_xticks() if low <= tick <= min(high, 100.01)])
-    axes.set_title(title + (f" (best {len(best)} of {len(trials)})" if len(trials) > len(best) else ""))
+    axes.set_title(printable(title) + (f" (best {len(best)} of {len(trials)})" if len(trials) > len(best) else ""))
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     figure.savefig(path, dpi=DOTS_PER_INCH)

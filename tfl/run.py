@@ -20,9 +20,11 @@ from tfl.cache import Cache, open_cache
 from tfl.errors import RunError
 from tfl.head import Epoch, Examples, InMemory, Listeners, Rows, Streamed, Trial
 from tfl.metrics import mcnemar
+from tfl.paths import expanded
 from tfl.recipes import Best, Grid, Knn, Logistic, Mlp, Recipe, Reference, Ridge, Selection, name_of
 from tfl.scores import Scores
 from tfl.spec import CacheSpec, Role, View
+from tfl.text import file_name
 
 logger = logging.getLogger(__name__)
 
@@ -147,10 +149,10 @@ class Run:
         if self.class_names != (chosen or cache.class_names):
             expected = "the classes that were selected" if chosen else f"those of {cache.path}"
             raise RunError(
-                f"the class_names in {self.folder / records.DESCRIPTION} are not {expected}\n"
-                f"  run:   {_some(self.class_names)}\n"
-                f"  cache: {_some(chosen or cache.class_names)}\n"
-                "The head's outputs are in the cache's order: put the run.json that training wrote back, or train again"
+                f"the class_names in {self.folder / records.DESCRIPTION} are not {expected}",
+                f"  run:   {_some(self.class_names)}",
+                f"  cache: {_some(chosen or cache.class_names)}",
+                "The head's outputs are in the cache's order: put the run.json that training wrote back, or train again",
             )
 
     def _unchanged(self, name: str) -> Path:
@@ -213,12 +215,13 @@ def train(
       CacheError: see `open_cache`; or the cache lacks training rows or a view.
     """
     started = time.monotonic()
+    cache_path, runs_dir = expanded(cache_path), expanded(runs_dir)
     cache = open_cache(cache_path)
     class_names = selection.classes or cache.class_names
     head.require_selection(cache, selection)
     if selection.calibrate and isinstance(recipe, Reference) and "val" not in cache.num_rows:
         raise RunError("--calibrate needs validation rows; the recipe reference has those of --val-split alone")
-    stem = name or f"{cache.path.stem}-{name_of(recipe)}"
+    stem = name or f"{file_name(cache.path.stem)}-{name_of(recipe)}"
     folder = _new_folder(runs_dir, name, stem)
     try:
         if isinstance(recipe, Reference):
@@ -420,8 +423,8 @@ def _rows_of(role: Role, cache: Cache, selection: Selection) -> Streamed:
 def _new_folder(runs_dir: Path, name: str, stem: str) -> Path:
     runs_dir.mkdir(parents=True, exist_ok=True)
     if name:
-        if Path(name).name != name:
-            raise RunError(f"a run's name is one folder name in {runs_dir}, got {name!r}")
+        if Path(name).name != name or file_name(name) != name:
+            raise RunError(f"a run's name is one folder name in {runs_dir}, of printable characters, got {name!r}")
         if (runs_dir / name).exists():
             raise RunError(f"there is a run {runs_dir / name} already; choose another --name or remove it")
         return runs_dir / name
@@ -444,6 +447,7 @@ def open_run(folder: Path) -> Run:
     Raises:
       RunError: it is not there, is not such a folder, or its `run.json` has changed since.
     """
+    folder = expanded(folder)
     digests = records.read_checksums(folder)
     return Run(folder, records.read_description(folder, digests), digests)
 
@@ -511,6 +515,7 @@ def list_runs(runs_dir: Path) -> list[dict[str, Any]]:
       rows and its `interval`, `val_accuracy`, `seconds`; None for what it does not have.
     """
     listed = []
+    runs_dir = expanded(runs_dir)
     for folder in sorted(runs_dir.iterdir()) if runs_dir.is_dir() else []:
         try:
             listed.append(_listed(open_run(folder)))
@@ -546,7 +551,7 @@ def reproduce(folder: Path) -> tuple[Path, list[str]]:
     Raises:
       RunError, CacheError: see `train`.
     """
-    run = open_run(folder.resolve())
+    run = open_run(expanded(folder).resolve())
     recipe, old = run.recipe, run.metrics
     if isinstance(recipe, Best):  # what time allowed then, and no other
         recipe = replace(recipe, seconds=MANY_SECONDS, candidates=run.description["chosen"]["begun"])
@@ -572,13 +577,12 @@ def remove_run(folder: Path) -> None:
     Raises:
       RunError: it is none.
     """
-    open_run(folder)
-    shutil.rmtree(folder)
+    shutil.rmtree(open_run(folder).folder)
 
 
 def write_tensorboard(folder: Path) -> Path:
     """Leave a run's epochs and metrics as TensorBoard logs in it, and return their folder."""
     run = open_run(folder)
-    logs = folder / "tensorboard"
+    logs = run.folder / "tensorboard"
     report.write_tensorboard(run.history, run.metrics, logs)
     return logs

@@ -14,8 +14,10 @@ from tfl.cache import open_cache
 from tfl.errors import RunError
 from tfl.head import Rows
 from tfl.metrics import measure
+from tfl.paths import expanded
 from tfl.recipes import Best, Grid, Knn, Logistic, Mlp, Recipe, Reference, Ridge, Selection, Shots, alone, name_of
 from tfl.run import numbered, require_memory
+from tfl.text import file_name
 
 RECIPES: tuple[Recipe, ...] = (Reference(), Grid(), Logistic(), Ridge(), Mlp(), Knn())
 COPIES_TO_DIVIDE = 0.0, 2.0  # each view as read, as divided, and what is made of the part to measure on
@@ -90,7 +92,7 @@ def study(
         "device": engine.device(),
         "results": results,
     }
-    return _leave(description, runs_dir, f"{cache.path.stem}-shots")
+    return _leave(description, runs_dir, f"{file_name(cache.path.stem)}-shots")
 
 
 def _require_enough(pool: Rows, num_shots: int, class_names: tuple[str, ...]) -> None:
@@ -124,9 +126,9 @@ def _accuracy(recipe: Recipe, few: Rows, num_shots: int, val: Rows, class_names:
 
 
 def _leave(description: dict[str, Any], runs_dir: Path, stem: str) -> Path:
-    folder = numbered(runs_dir, stem)
+    folder = numbered(expanded(runs_dir), stem)
     folder.mkdir(parents=True)
-    (folder / "shots.json").write_text(json.dumps(description, indent=2) + "\n")
+    (folder / "shots.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     title = f"accuracy on {description['validation_rows']:,} held-out training images, by images of each class"
     report.shots_picture(description["results"], title, folder / "shots.png")
     return folder

@@ -15,10 +15,12 @@ from typing import Annotated, Any, Literal, Self
 import tyro
 
 from tfl.errors import SpecError
+from tfl.paths import expanded
 
 FEATURE_REVISION = 1  # rises when a change of the code changes features' values: then caches must be rebuilt
 DIGEST_PREFIX = "sha256:"
 LAST_LAYER = "last"
+MAX_IMAGE_SIZE = 8192  # pixels; one image of float32 takes 800 MB, before any layer
 
 Role = Literal["train", "val", "test"]
 ROLES: tuple[Role, ...] = ("train", "val", "test")
@@ -118,6 +120,8 @@ class FeatureSpec(_Spec):
         self._validate()
         if self.image_size < 1:
             raise SpecError(f"image_size is a positive number of pixels, got {self.image_size}")
+        if self.image_size > MAX_IMAGE_SIZE:
+            raise SpecError(f"image_size is at most {MAX_IMAGE_SIZE:,} pixels, got {self.image_size}")
         if not self.layers or not self.pooling:
             raise SpecError(f"at least one layer and one pooling are needed, got {self.layers}, {self.pooling}")
 
@@ -144,6 +148,8 @@ class DatasetSpec(_Spec):
 
     def __post_init__(self) -> None:
         self._validate()
+        if not self.dataset:
+            raise SpecError("dataset is empty; expected a TFDS name, a folder or an .npz file")
         if not any(self.roles.values()):
             raise SpecError("no split was given: at least one of train_split, val_split and test_split is needed")
 
@@ -208,6 +214,7 @@ class Settings:
     """Also take splits whose test or val rows have a class that the training rows lack, or that are of one class."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "cache_dir", expanded(self.cache_dir))
         if self.batch_size < 0 or self.shard_rows < 1:
             raise SpecError(
                 f"batch_size is at least 0 and shard_rows at least 1, got {self.batch_size} and {self.shard_rows}"

@@ -95,7 +95,15 @@ def problems_of(kind: str, path: Path) -> list[str]:
         "OPENBLAS_NUM_THREADS": "1",  # each thread maps memory, which is what is limited
     }
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=seconds)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            env=environment,
+            timeout=seconds,
+        )
     except subprocess.TimeoutExpired:
         return [f"HDF5 had not read it to its end after {seconds:.0f} s"]
     try:

@@ -40,7 +40,7 @@ class Turns:
     """The side of the program: it works, ends its turn, and waits for the next; the first begins by itself."""
 
     def __init__(self) -> None:
-        self._out = os.fdopen(os.dup(1), "w")
+        self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)  # what libraries print is no turn
         self._started = time.perf_counter()
 
@@ -70,7 +70,7 @@ class Player:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            text=True,
+            encoding="utf-8",
             env={**os.environ, "PYTHONPATH": path},
         )
         self._is_waiting = False
@@ -105,7 +105,7 @@ class Player:
         if not line:
             self._log.seek(0)
             said = self._log.read().decode(errors="replace")[-MAX_SHOWN:]
-            raise CompareError(f"{self._name} ended with exit code {self._process.wait()}:\n{said}")
+            raise CompareError(f"{self._name} ended with exit code {self._process.wait()}:", *said.splitlines())
         self._is_waiting = True
         return Turn(*json.loads(line))
 
@@ -116,7 +116,7 @@ def _peak_bytes() -> int:
     Not `ru_maxrss`: in a process that was started by a larger one, Linux gives the larger one's there.
     """
     try:
-        found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+        found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
         return 0
     return int(found[1]) * 1024 if found else 0

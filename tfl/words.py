@@ -1,7 +1,12 @@
-"""What the commands found, in lines for people; the same as JSON is what the functions return."""
+"""What the commands found, in lines for people; the same as JSON is what the functions return.
 
-from collections.abc import Iterator
+Names stand in columns as wide as what is shown of them: escaped, for they come from files and users.
+"""
+
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from tfl.text import columns, padded, printable
 
 MAX_CLASSES_SHOWN = 20
 
@@ -12,9 +17,8 @@ UNDEFINED = "undefined"
 def of_metrics(metrics: dict[str, Any]) -> Iterator[str]:
     """Metrics of the test rows, as `tfl.run.evaluate` gives them; what has no value is called undefined."""
     yield f"test accuracy {share(metrics['accuracy'])} of {metrics['num_rows']} ({interval(metrics)})"
-    width = max(len(name) for name in metrics["accuracy_per_class"])
-    for name, of_class in metrics["accuracy_per_class"].items():
-        yield f"  {name:<{width}}  " + ("no rows" if of_class is None else f"{of_class:7.2%}")
+    for name, of_class in _in_column(metrics["accuracy_per_class"]):
+        yield f"  {name}  " + ("no rows" if of_class is None else f"{of_class:7.2%}")
     shares = {"balanced accuracy": "balanced_accuracy", "top-5 accuracy": "top_5_accuracy"}
     words = [f"{word} {metrics[key]:.2%}" for word, key in shares.items() if metrics[key] is not None]
     areas = {"ROC AUC": "roc_auc", "average precision": "average_precision"}
@@ -61,14 +65,14 @@ def of_comparison(found: dict[str, Any]) -> Iterator[str]:
 
 def of_runs(found: list[dict[str, Any]]) -> Iterator[str]:
     """A table of runs, as `tfl.run.list_runs` gives them."""
-    width = max(len(run["name"]) for run in found)
-    yield f"{'run':<{width}}  {'recipe':<10} {'test accuracy':>26} {'seconds':>8}  chosen"
-    for run in found:
+    heading, *names = _aligned(["run", *(run["name"] for run in found)])
+    yield f"{heading}  {'recipe':<10} {'test accuracy':>26} {'seconds':>8}  chosen"
+    for name, run in zip(names, found, strict=True):
         interval = "" if run["interval"] is None else f" ({run['interval'][0]:.2%} to {run['interval'][1]:.2%})"
         accuracy = "no test rows" if run["accuracy"] is None else f"{run['accuracy']:.2%}{interval}"
         seconds = "" if run["seconds"] is None else f"{run['seconds']:.1f}"
         chosen = of_setting(run["chosen"] or {})
-        yield f"{run['name']:<{width}}  {run['recipe']:<10} {accuracy:>26} {seconds:>8}  {chosen}"
+        yield f"{name}  {run['recipe']:<10} {accuracy:>26} {seconds:>8}  {chosen}"
 
 
 def of_setting(setting: dict[str, Any]) -> str:
@@ -80,14 +84,14 @@ def of_setting(setting: dict[str, Any]) -> str:
 
 def of_caches(found: list[dict[str, Any]]) -> Iterator[str]:
     """A table of caches, as `tfl.cache.overview` gives them."""
-    width = max(len(cache["name"]) for cache in found)
-    yield f"{'cache':<{width}}  {'bytes':>14}  {'made':>5}  holds"
-    for cache in found:
+    heading, *names = _aligned(["cache", *(cache["name"] for cache in found)])
+    yield f"{heading}  {'bytes':>14}  {'made':>5}  holds"
+    for name, cache in zip(names, found, strict=True):
         features = cache["spec"]["features"]
         made = f"{cache['finished'] / max(1, sum(cache['rows'].values())):.0%}"
         rows = ", ".join(f"{role} {count:,}" for role, count in cache["rows"].items())
         views, layers, pooling = map(_joined, (cache["spec"]["views"], features["layers"], features["pooling"]))
-        yield f"{cache['name']:<{width}}  {cache['bytes']:>14,}  {made:>5}  {rows}; {views}; {layers} by {pooling}"
+        yield f"{name}  {cache['bytes']:>14,}  {made:>5}  {rows}; {views}; {layers} by {pooling}"
 
 
 def of_cache(found: dict[str, Any]) -> Iterator[str]:
@@ -110,11 +114,10 @@ def _overview_of_file(found: dict[str, Any]) -> Iterator[str]:
         f"{role} {count:,} x {found['num_features']:,} {found['spec']['features']['feature_dtype']}"
         for role, count in found["rows"].items()
     )
-    width = max(map(len, found["class_names"]))
-    for name in found["class_names"][:MAX_CLASSES_SHOWN]:
-        yield f"  {name:<{width}}  " + "  ".join(
-            f"{role} {counts[name]:>7,}" for role, counts in found["class_counts"].items()
-        )
+    class_names = found["class_names"][:MAX_CLASSES_SHOWN]
+    for shown, name in zip(_aligned(class_names), class_names, strict=True):
+        counts = (f"{role} {counts[name]:>7,}" for role, counts in found["class_counts"].items())
+        yield f"  {shown}  " + "  ".join(counts)
     if (more := len(found["class_names"]) - MAX_CLASSES_SHOWN) > 0:
         yield f"  ... and {more} classes more (--json lists all)"
     yield f"{'checked':<11}  {found['checked']}"
@@ -139,16 +142,28 @@ def _left_out(skipped: list[dict[str, str]]) -> Iterator[str]:
         yield from (f"  {image['reason']}" for image in skipped[:MAX_CLASSES_SHOWN])
 
 
+def _aligned(names: Iterable[str]) -> list[str]:
+    """Names as they are shown, all with spaces up to the width of the widest."""
+    shown = [printable(str(name)) for name in names]
+    width = max(map(columns, shown), default=0)
+    return [padded(name, width) for name in shown]
+
+
+def _in_column(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The `_aligned` keys of a mapping, and its values."""
+    return zip(_aligned(values), values.values(), strict=True)
+
+
 def _joined(value: Any) -> str:
     if isinstance(value, dict):
         return "(" + " ".join(f"{key} {_joined(inner)}" for key, inner in value.items()) + ")"
     return " ".join(map(_joined, value)) if isinstance(value, list) else str(value)
 
 
-def of_prediction(prediction: dict[str, Any]) -> str:
-    """One of `tfl.predict.predictions`: the image, and the three likeliest classes."""
+def of_prediction(prediction: dict[str, Any]) -> tuple[str, str]:
+    """One of `tfl.predict.predictions`, in two cells: the image, and the three likeliest classes."""
     likeliest = sorted(prediction["probabilities"].items(), key=lambda item: -item[1])[:3]
-    return "\t".join([prediction["image"], " ".join(f"{name} {share:.1%}" for name, share in likeliest)])
+    return prediction["image"], " ".join(f"{name} {share:.1%}" for name, share in likeliest)
 
 
 def of_parity(parity: Any) -> str:

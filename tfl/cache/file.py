@@ -16,6 +16,7 @@ from tfl.cache.blocks import gather, pieces_of_blocks
 from tfl.cache.schema import Header, array_of, read_header, require_signature
 from tfl.errors import CacheError
 from tfl.hdf5 import open_plain
+from tfl.paths import expanded
 from tfl.spec import VIEWS, CacheSpec, Role, View, differences
 
 logger = logging.getLogger(__name__)
@@ -162,6 +163,7 @@ def open_cache(path: Path, expected: CacheSpec | None = None) -> Cache:
       CacheError: no such file, not HDF5, another format number, damaged, or of another spec (each differing field
         with both values).
     """
+    path = expanded(path)
     if not path.is_file():
         hint = f"; {path}.partial is unfinished: run precompute again" if Path(f"{path}.partial").exists() else ""
         raise CacheError(f"there is no cache file {path}{hint}")
@@ -169,10 +171,11 @@ def open_cache(path: Path, expected: CacheSpec | None = None) -> Cache:
     if not trust.is_known(path):
         logger.info("looking through %s, which is not of this tfl's making or has changed", path)
         if problems := trust.examine("cache", path):
-            raise CacheError("\n  ".join([f"{path} cannot be trusted; remove it and precompute again:", *problems]))
+            lines = [f"  {problem}" for problem in problems]
+            raise CacheError(f"{path} cannot be trusted; remove it and precompute again:", *lines)
     cache = Cache(path=path, **vars(header_of(path)))
     if expected is not None and (lines := differences(cache.spec, expected)):
-        raise CacheError("\n  ".join([f"{path} was made under another spec", *lines]))
+        raise CacheError(f"{path} was made under another spec", *(f"  {line}" for line in lines))
     return cache
 
 

@@ -15,6 +15,7 @@ from tfl.cache.partial import PartialCache
 from tfl.cache.schema import FORMAT
 from tfl.cache.shards import totals_of
 from tfl.errors import CacheError
+from tfl.paths import expanded
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ def inspect(path: Path) -> dict[str, Any]:
     Raises:
       CacheError: neither is there, or it is damaged.
     """
+    path = expanded(path)
     folder = path if path.is_dir() else Path(f"{path}.partial")
     if not path.is_file() and folder.is_dir():
         return _inspect_partial(PartialCache.found(folder))
@@ -43,6 +45,7 @@ def overview(folder: Path) -> list[dict[str, Any]]:
     Returns:
       For each `name`, `bytes`, `spec`, `rows` by role, and `finished`, how many of them are there.
     """
+    folder = expanded(folder)
     whole = [
         {
             "name": cache.path.name,

@@ -58,7 +58,7 @@ def _sign(lock: TextIO, folder: Path) -> None:
 def holder_of(folder: Path) -> str:
     """The process that works in a folder, `process 17 on host`; empty if none does."""
     try:
-        with (folder / "lock").open() as lock:
+        with (folder / "lock").open(encoding="utf-8") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -79,7 +79,7 @@ def _taken(folder: Path, what: str) -> tuple[TextIO, bool]:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
-            lock = (folder / "lock").open("a+")
+            lock = (folder / "lock").open("a+", encoding="utf-8")
             try:
                 has_locks = _take(lock, folder, what)
                 if _is_there(lock, folder):

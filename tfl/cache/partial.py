@@ -79,7 +79,7 @@ class PartialCache:
           CacheError: it is no such folder.
         """
         try:
-            manifest = json.loads((folder / MANIFEST).read_text())
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             spec = CacheSpec.from_json(json.dumps(manifest["spec"]))
             num_rows = {role: _positive(manifest["num_rows"][role]) for role in spec.dataset.roles}
             _positive(manifest["shard_rows"])
@@ -140,7 +140,7 @@ class PartialCache:
             return
         ours = self._described()
         try:
-            theirs = dict(json.loads(manifest.read_text()))
+            theirs = dict(json.loads(manifest.read_text(encoding="utf-8")))
         except ValueError as error:
             raise CacheError(f"{manifest} is damaged ({error}); remove the folder to begin again") from error
         if changed := [key for key in ours if ours[key] != theirs.get(key)]:
@@ -149,7 +149,7 @@ class PartialCache:
                 *(f"  {key}: {theirs.get(key)} in the folder, {ours[key]} now" for key in changed),
                 "go on with those settings, or remove the folder to begin again",
             ]
-            raise CacheError("\n".join(lines))
+            raise CacheError(*lines)
         self.making |= {key: value for key, value in theirs.items() if key not in ours}  # EARLIER, REQUESTED
 
     def _described(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from tfl.cache.file import header_of, open_cache
 from tfl.cache.ids import UniqueIds
 from tfl.cache.schema import Header, arrays_of, require_signature
 from tfl.hdf5 import open_plain
+from tfl.paths import expanded
 from tfl.spec import DIGEST_PREFIX
 
 
@@ -24,6 +25,7 @@ def verify(path: Path) -> list[str]:
     Raises:
       CacheError: there is no such file.
     """
+    path = expanded(path)
     if not path.is_file():
         open_cache(path)  # which says why
     return trust.examine("cache", path)

@@ -13,6 +13,7 @@ from tfl.compare.preparation import obstacles, prepare
 from tfl.compare.schedule import play
 from tfl.compare.table import FORMS, lines
 from tfl.errors import CompareError, SpecError
+from tfl.paths import expanded
 from tfl.precompute import Progress
 from tfl.recipes import Reference
 from tfl.reference.job import WeightsName
@@ -62,6 +63,7 @@ def compare(
     with tempfile.TemporaryDirectory() as scratch:
         job = prepare(cache, Path(scratch), 0 if reasons else num_images, recipe, weights)
         found = findings.of(job, cache, play(job, on_progress), reasons)
+    out = None if out is None else expanded(out)
     if out is not None and reasons:
         logger.warning("%s is not drawn: it shows seconds of the forms that need images", out)
     elif out is not None:

@@ -5,8 +5,6 @@ every time. A `Dataset` says what it is (`name`, `version`) and hands out `Examp
 `BadImage` in the row of each file that cannot be used.
 """
 
-from pathlib import Path
-
 from tfl.datasets.coverage import listed_classes, uncovered
 from tfl.datasets.files import expand, is_image_file, list_images
 from tfl.datasets.folder import FolderDataset
@@ -15,6 +13,7 @@ from tfl.datasets.npz import NpzDataset, require_new_npz, write_npz
 from tfl.datasets.source import BadImage, Dataset, Example, as_text
 from tfl.datasets.splits import count_labels, count_rows, known_bad, resolve, rows, select, split_names, usable
 from tfl.datasets.tfds import TfdsDataset
+from tfl.paths import expanded
 from tfl.spec import DatasetSpec
 
 __all__ = [
@@ -52,7 +51,7 @@ def open_dataset(spec: DatasetSpec) -> Dataset:
       DatasetError: nothing is known under that name, or the folder or file is not laid out as expected.
       AssetError: it has to be downloaded, and cannot be.
     """
-    path = Path(spec.dataset).expanduser()
+    path = expanded(spec.dataset)
     if path.suffix == ".npz":
         return NpzDataset(path)
     if path.is_dir():

@@ -126,8 +126,8 @@ class FolderDataset:
                 suffixes = dict.fromkeys(printable(as_text(Path(path.suffix.lower()))) for path in lost)
                 raise DatasetError(
                     f"none of the {len(lost)} images of {split}/{', '.join(names)} in {self.root} can be used (they "
-                    f"end in {' '.join(suffixes)}): {self._bad[lost[0]].reason}\n"
-                    "A class needs an image: repair them, or remove the folder"
+                    f"end in {' '.join(suffixes)}): {self._bad[lost[0]].reason}",
+                    "A class needs an image: repair them, or remove the folder",
                 )
 
     def labels(self, split: str) -> np.ndarray:

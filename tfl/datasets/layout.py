@@ -142,9 +142,7 @@ def _refuse_unreadable(root: Path, splits: Iterable[Split]) -> None:
     unreadable = {path: why for split in splits for part in split.parts for path, why in part.unreadable.items()}
     if unreadable:
         lines = [f"{_short(root, path)}: {reason}" for path, reason in unreadable.items()]
-        raise DatasetError(
-            f"{_block(f'{root} has folders or links that cannot be read', lines)}\nrepair or remove them"
-        )
+        raise DatasetError(*_block(f"{root} has folders or links that cannot be read", lines), "repair or remove them")
 
 
 def _refuse_straight(root: Path, parts: Iterable[Found]) -> None:
@@ -152,8 +150,8 @@ def _refuse_straight(root: Path, parts: Iterable[Found]) -> None:
     if paths:
         lines = [_short(root, path) for path in paths]
         raise DatasetError(
-            f"{_block(f'{root} has images in no class folder, {len(paths)} in all', lines)}\n"
-            "expected root/<split>/<class>/: move them into the folders of their classes, or out of the dataset"
+            *_block(f"{root} has images in no class folder, {len(paths)} in all", lines),
+            "expected root/<split>/<class>/: move them into the folders of their classes, or out of the dataset",
         )
 
 
@@ -166,8 +164,8 @@ def _refuse_empty(root: Path, splits: Iterable[Split]) -> None:
         lines = [f"{_short(root, path)}: {_contents(found)}" for path, found in empty.items()]
         suffixes = " ".join(sorted(image_suffixes()))
         raise DatasetError(
-            f"{_block(f'{root} has class folders without an image', lines)}\n"
-            f"expected files ending in {suffixes}{files.how_to_read(counts)}; add images, or remove the folders"
+            *_block(f"{root} has class folders without an image", lines),
+            f"expected files ending in {suffixes}{files.how_to_read(counts)}; add images, or remove the folders",
         )
 
 
@@ -198,9 +196,10 @@ def _class_folders(splits: Iterable[Split]) -> Iterator[tuple[Path, Identity, Pa
                 yield class_folder, identity, path
 
 
-def _block(title: str, lines: list[str]) -> str:
+def _block(title: str, lines: list[str]) -> list[str]:
+    """Return the lines of a message: a title, and below it what it is about, or the first of it."""
     more = [f"... and {len(lines) - MOST_NAMED} more"] if len(lines) > MOST_NAMED else []
-    return "\n  ".join([f"{title}:", *lines[:MOST_NAMED], *more])
+    return [f"{title}:", *(f"  {line}" for line in [*lines[:MOST_NAMED], *more])]
 
 
 def _short(root: Path, path: Path) -> str:

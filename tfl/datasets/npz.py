@@ -123,8 +123,10 @@ class NpzDataset:
         if self._recorded != recorded:
             raise DatasetError(
                 f"{self.path} says it is {printable(name)}/{printable(version)}, but its arrays are not those that "
-                f"were written\n  digest now     {self._recorded}\n  digest written {printable(recorded)}\n"
-                "fetch it again, or remove its array `dataset`"
+                "were written",
+                f"  digest now     {self._recorded}",
+                f"  digest written {printable(recorded)}",
+                "fetch it again, or remove its array `dataset`",
             )
         return name, version
 

@@ -128,8 +128,9 @@ class TfdsDataset:
             end = min(stop, row + rows_at_once)
             raise DatasetError(
                 f"cannot read rows {row} to {end} of {split!r} of {self.name}/{self.version}: "
-                f"{str(error).splitlines()[0]}\nPrepare it again (move {self._builder.data_dir} away and run "
-                f"`tfl fetch {self.name}`), or choose splits without these rows"
+                f"{str(error).splitlines()[0]}",
+                f"Prepare it again (move {self._builder.data_dir} away and run "
+                f"`tfl fetch {self.name}`), or choose splits without these rows",
             ) from error
 
     def _rows_at_once(self) -> int:
@@ -212,8 +213,9 @@ def _prepare_official(builder: Any) -> None:
         builder.download_and_prepare()
     except Exception as error:
         raise AssetError(
-            f"TensorFlow Datasets could not download and prepare {builder.info.full_name}: {error}\n"
-            f"By hand: prepare it where the network reaches its host, and copy it to {builder.data_dir}"
+            f"TensorFlow Datasets could not download and prepare {builder.info.full_name}: "
+            f"{' '.join(str(error).split())}",
+            f"By hand: prepare it where the network reaches its host, and copy it to {builder.data_dir}",
         ) from error
 
 

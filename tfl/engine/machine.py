@@ -80,7 +80,9 @@ def _described_device() -> str:
 def instruction_sets(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
     """Those of `INSTRUCTION_SETS` that the processor has, or where Linux does not say so, the processor's name."""
     try:
-        found = re.search(r"^(?:flags|Features)\s*:(.*)$", cpuinfo.read_text(errors="replace"), re.MULTILINE)
+        found = re.search(
+            r"^(?:flags|Features)\s*:(.*)$", cpuinfo.read_text(encoding="utf-8", errors="replace"), re.MULTILINE
+        )
     except OSError:
         found = None
     if found is None:

@@ -19,6 +19,7 @@ from tfl.export import card, gate, limits
 from tfl.export.combined import Combined, combine, folded, found_dataset, portable
 from tfl.export.gate import Parity
 from tfl.metrics import Metrics
+from tfl.paths import expanded
 from tfl.predict import Progress, predict
 from tfl.run import Run, open_run
 from tfl.spec import Artefact, FeatureSpec, Role, View
@@ -61,6 +62,7 @@ def export(
       ExtraError: a package that the format needs is not there.
       RunError, CacheError: see `open_run` and `open_cache`.
     """
+    out = expanded(out)
     if out.exists():
         raise ExportError(f"{out} exists already; choose another folder or remove it")
     run = open_run(run_folder)
@@ -199,5 +201,5 @@ def _describe(folder: Path, run: Run, artefact: Artefact, parity: Parity, accura
     }
     path = manifest.description_path(folder, artefact.format)
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(description, indent=2) + "\n")
-    (folder / "README.md").write_text(card.text(json.loads(path.read_text())))
+    path.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(card.text(json.loads(path.read_text(encoding="utf-8"))), encoding="utf-8")

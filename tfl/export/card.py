@@ -1,7 +1,13 @@
-"""The model card: what an exported model is, how good, and how to call it; from its `tfl.json`."""
+"""The model card: what an exported model is, how good, and how to call it; from its `tfl.json`.
 
+Names of classes, datasets and splits come from others: `escaped`, they are text and nothing else.
+"""
+
+import re
 from collections.abc import Iterator
 from typing import Any
+
+from tfl.text import printable
 
 MAX_CLASSES = 100
 
@@ -63,13 +69,27 @@ or unusual colour masks and an animated WebP, shows black where a GIF is transpa
 PNG of 16 bits. All else is decoded to the same pixels as in training."""
 
 
+# Of Markdown and HTML. What a name can begin a line with is not among it, for no line begins with a name.
+MARKUP = re.compile(
+    r"[\\`*\[\]{}#!<>&|~$^@]"  # CommonMark, HTML, tables, strikethrough, formulas, mentions
+    r"|(?<![^\W_])_|_(?![^\W_])"  # underscores, but for those inside a word
+    r"|(?<=https):|(?<=http):|(?<=ftp):|(?<=mailto):|(?<=xmpp):|(?<=www)\.",  # bare links, of GitHub's Markdown
+    re.IGNORECASE,
+)
+
+
+def escaped(name: str) -> str:
+    """Return `name` on one line of Markdown that shows it as it is: no table, no link, no HTML comes of it."""
+    return MARKUP.sub(lambda found: f"&#{ord(found[0])};", printable(name))
+
+
 def text(description: dict[str, Any]) -> str:
     """The card, in Markdown."""
     artefact, metrics = description["artefact"], description["metrics"].get("test")
     sections = [
         f"# A classifier of {len(description['class_names'])} classes\n\nMade by tfl {description['tfl']}, transfer "
         "learning with cached features; all it was made from is in `tfl.json`.",
-        "## What it is\n\n" + "\n".join(f"- {name}: {words}" for name, words in _facts(description).items()),
+        "## What it is\n\n" + "\n".join(f"- {name}: {escaped(words)}" for name, words in _facts(description).items()),
         "## How good it is\n\n" + "\n\n".join(_quality(description, metrics)),
         "## Limits\n\n" + "\n".join(f"- {words}" for words in _limits(description)),
         f"## How to call it\n\n`images` are uint8 RGB `(n, h, w, 3)` in 0..255, of any n, h and w; resizing and "
@@ -87,7 +107,7 @@ def _facts(description: dict[str, Any]) -> dict[str, str]:
     features, dataset = description["spec"]["features"], description["spec"]["dataset"]
     artefact = description["artefact"]
     splits = ", ".join(
-        f"{role} `{dataset[f'{role}_split']}`" for role in ("train", "val", "test") if dataset[f"{role}_split"]
+        f"{role} {dataset[f'{role}_split']}" for role in ("train", "val", "test") if dataset[f"{role}_split"]
     )
     chosen = description["chosen"]
     settings = chosen["setting"] if chosen else description["settings"]
@@ -136,7 +156,7 @@ def _quality(description: dict[str, Any], metrics: dict[str, Any] | None) -> Ite
 def _table(accuracy_per_class: dict[str, float | None]) -> Iterator[str]:
     yield from ("| class | test accuracy |", "|---|---|")
     for name, share in list(accuracy_per_class.items())[:MAX_CLASSES]:
-        yield f"| {name} | {'no rows' if share is None else f'{share:.2%}'} |"
+        yield f"| {escaped(name)} | {'no rows' if share is None else f'{share:.2%}'} |"
     if (more := len(accuracy_per_class) - MAX_CLASSES) > 0:
         yield f"| ... and {more} more | in `tfl.json` |"
 
@@ -145,7 +165,7 @@ def _limits(description: dict[str, Any]) -> list[str]:
     dataset = description["spec"]["dataset"]["dataset"]
     limits = [
         f"It knows {len(description['class_names'])} classes, and calls everything one of them.",
-        f"Its accuracy is that on {dataset}; on other images it has not been measured.",
+        f"Its accuracy is that on {escaped(dataset)}; on other images it has not been measured.",
         "Only the head was trained on these classes, and the backbone carries what its pretraining data carried.",
     ]
     if not description["is_folded"]:

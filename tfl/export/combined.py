@@ -11,6 +11,7 @@ from tfl import backbone, engine, trust
 from tfl.cache import Cache
 from tfl.errors import ExportError
 from tfl.folding import fold_batch_norm
+from tfl.paths import expanded_text
 from tfl.run import Run
 from tfl.spec import DIGEST_PREFIX, FeatureSpec, View
 
@@ -81,7 +82,7 @@ def found_dataset(cache: Cache) -> str:
 
 
 def _is_there(place: str) -> bool:
-    return Path(place).expanduser().exists()
+    return Path(expanded_text(place)).exists()
 
 
 def found_weights(cache: Cache) -> str:
@@ -109,7 +110,7 @@ def same_backbone(cache: Cache, weights: str) -> backbone.Backbone:
     built = backbone.build(replace(cache.spec.features, weights=weights))
     if built.spec.weights != cache.spec.features.weights:
         raise ExportError(
-            f"the weights {weights!r} are not those that the features were made with\n"
-            f"  weights: {cache.spec.features.weights} in the cache, {built.spec.weights} now"
+            f"the weights {weights!r} are not those that the features were made with",
+            f"  weights: {cache.spec.features.weights} in the cache, {built.spec.weights} now",
         )
     return built

@@ -84,7 +84,8 @@ def fresh_process(folder: Path, name: str = "") -> Iterator[LogitsOf]:
                     code = process.wait()
                     written.seek(0)
                     text = written.read().decode(errors="replace")[-2000:]
-                    raise ExportError(f"a fresh process could not run the exported model (exit code {code}):\n{text}")
+                    words = f"a fresh process could not run the exported model (exit code {code}):"
+                    raise ExportError(words, *text.splitlines())
                 return logits
 
             yield logits_of
@@ -104,8 +105,8 @@ def opened(cache: Cache, dataset: str) -> datasets.Dataset:
     source = datasets.open_dataset(replace(cache.spec.dataset, dataset=dataset, version=""))
     if source.version != cache.spec.dataset.version:
         raise ExportError(
-            f"the dataset {dataset!r} is not the one that the features were made from\n"
-            f"  version: {cache.spec.dataset.version} in the cache, {source.version} now"
+            f"the dataset {dataset!r} is not the one that the features were made from",
+            f"  version: {cache.spec.dataset.version} in the cache, {source.version} now",
         )
     return source
 

@@ -25,6 +25,8 @@ def save(combined: Combined, path: Path) -> None:
         combined.model.save(model)
         command = [sys.executable, "-P", torch_program.__file__, str(model), str(path)]
         environment = {**os.environ, "KERAS_BACKEND": "torch", "CUDA_VISIBLE_DEVICES": "-1"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
     if done.returncode:
-        raise ExportError(f"PyTorch could not export the model:\n{done.stderr[-2000:]}")
+        raise ExportError("PyTorch could not export the model:", *done.stderr[-2000:].splitlines())

@@ -298,13 +298,14 @@ def _require_coverage(
       RunError: see `datasets.uncovered`.
     """
     if faults := datasets.uncovered(counts, names):
-        text = "\n  ".join([f"the rows of {cache.path} lose classes:", *faults])
+        lines = [f"the rows of {cache.path} lose classes:", *(f"  {fault}" for fault in faults)]
         if not selection.allow_missing_classes:
             raise RunError(
-                f"{text}\nprecompute other splits, name the classes to tell apart (--classes), or train on the rows as "
-                "they are: --allow-missing-classes"
+                *lines,
+                "precompute other splits, name the classes to tell apart (--classes), or train on the rows as they are: "
+                "--allow-missing-classes",
             )
-        logger.warning("%s", text)
+        logger.warning("%s", "\n".join(lines))
     if "val" in counts and len(without := np.flatnonzero((counts["val"] == 0) & (counts["train"] > 0))):
         logger.warning(
             "the val rows of %s have none of %s: settings are chosen on the other classes",

@@ -37,8 +37,8 @@ class Extractor:
         }
         note = job.folder / "way"
         if not note.exists():
-            note.write_text(self._fastest())
-        self.way = note.read_text()
+            note.write_text(self._fastest(), encoding="utf-8")
+        self.way = note.read_text(encoding="utf-8")
 
     def features(self, images: np.ndarray) -> torch.Tensor:
         """Float32 `(n, d)` on the device, of uint8 `(n, h, w, 3)`; a short batch is padded, and cut again."""

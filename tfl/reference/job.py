@@ -56,12 +56,12 @@ class Job:
     def save(self) -> None:
         """Leave it in its folder."""
         paths = {"folder": str(self.folder), "cache": str(self.cache)}
-        (self.folder / "job.json").write_text(json.dumps({**asdict(self), **paths}))
+        (self.folder / "job.json").write_text(json.dumps({**asdict(self), **paths}), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> "Job":
         """The job of a folder."""
-        values = json.loads((folder / "job.json").read_text())
+        values = json.loads((folder / "job.json").read_text(encoding="utf-8"))
         parts = {
             "folder": Path(values["folder"]),
             "cache": Path(values["cache"]),
