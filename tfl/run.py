@@ -152,7 +152,7 @@ class Run:
                 f"the class_names in {self.folder / records.DESCRIPTION} are not {expected}",
                 f"  run:   {_some(self.class_names)}",
                 f"  cache: {_some(chosen or cache.class_names)}",
-                "The head's outputs are in the cache's order: put the run.json that training wrote back, or train again",
+                "The head's outputs are in the cache's order: put training's own run.json back, or train again",
             )
 
     def _unchanged(self, name: str) -> Path:

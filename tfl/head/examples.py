@@ -302,8 +302,8 @@ def _require_coverage(
         if not selection.allow_missing_classes:
             raise RunError(
                 *lines,
-                "precompute other splits, name the classes to tell apart (--classes), or train on the rows as they are: "
-                "--allow-missing-classes",
+                "precompute other splits, name the classes to tell apart (--classes), or train on the rows as they "
+                "are: --allow-missing-classes",
             )
         logger.warning("%s", "\n".join(lines))
     if "val" in counts and len(without := np.flatnonzero((counts["val"] == 0) & (counts["train"] > 0))):
