@@ -325,7 +325,7 @@ def test_hostile_names_from_images_to_predictions(tfl, tmp_path_factory):
     done("runs")
     done("evaluate", run)
     done("evaluate", run, run)
-    assert last_line(done("export", run, "--out", "model")) == "model"
+    assert last_line(done("export", run, "--out", "model", "--dataset", "pets\x1b[2J")) == "model"
     picture = folder / "\x1b[31m\n\u202e.png"
     Image.new("RGB", (9, 8), "red").save(picture)
     (folder / "bad\x1b\n.png").write_bytes(b"hello")

@@ -7,7 +7,15 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tfl.errors import RunError
-from tfl.report import DOTS_PER_INCH, MAX_BARS, shots_picture, trials_picture, write_tensorboard
+from tfl.report import (
+    DOTS_PER_INCH,
+    MAX_BARS,
+    confusion_matrix,
+    learning_curves,
+    shots_picture,
+    trials_picture,
+    write_tensorboard,
+)
 
 
 @pytest.fixture
@@ -144,3 +152,16 @@ def test_tensorboard_without_tensorflow(tmp_path, monkeypatch):
     with pytest.raises(RunError, match="TensorBoard's files need TensorFlow .*; pip install tensorflow"):
         write_tensorboard(HISTORY, {}, tmp_path / "tensorboard")
     assert not (tmp_path / "tensorboard").exists()
+
+
+def test_any_name_is_drawn_as_text_and_without_a_warning(drawn, tmp_path):
+    names = ["$x^$", "\x1b[31m\x00", "a\nb\u202e", "犬 \u0628 🐕", "\ud800\udce9", "long " * 100, ""]
+    confusion_matrix(np.eye(len(names), dtype=int), names, "run $_{\x07", tmp_path / "confusion.png")
+    learning_curves(HISTORY, "$\n\x1b", tmp_path / "curves.png")
+    trials_picture([{**trials(0.5)[0], "setting": "$x^\x1b"}], "\ud800", tmp_path / "trials.png")
+    (axes,) = drawn[0].axes
+    shown = [label.get_text() for label in axes.get_yticklabels()]
+    assert shown[:3] == ["$x^$", "\\x1b[31m\\x00", "a\\nb\\u202e"]
+    assert max(map(len, shown)) == 40
+    assert axes.get_title() == "run $_{\\x07"
+    assert drawn[1].get_suptitle() == "$\\n\\x1b"

@@ -88,6 +88,8 @@ def test_words_have_no_fingerprint():
     ("make", "message"),
     [
         (lambda: FeatureSpec(image_size=0), "positive number of pixels, got 0"),
+        (lambda: FeatureSpec(image_size=10**9), "image_size is at most 8,192 pixels, got 1000000000"),
+        (lambda: DatasetSpec(dataset=""), "dataset is empty; expected a TFDS name, a folder or an .npz file"),
         (lambda: FeatureSpec(image_size=224.0), "image_size is of type int, got 224.0"),
         (lambda: FeatureSpec(antialias=1), "antialias is of type bool, got 1"),
         (lambda: FeatureSpec(interpolation="area"), "one of nearest, bilinear, .*; got 'area'"),
