@@ -260,39 +260,98 @@ def reference(rows: Any) -> dict[str, list[float]]:
 def extraction(folder: Path, dataset: str = "cifar10") -> dict[str, Any]:
     """Real CIFAR-10 through ResNet50 at 224 pixels: each engine, naive Keras, PyTorch, and the command `precompute`.
 
-    Every way is given batch after batch, and only then waited for: an accelerator does not wait for the program.
+    Every way is given batch after batch, and only then waited for: an accelerator does not wait for the program. A way
+    that fails is left out, and `failed` says why.
     """
-    from tfl import backbone, datasets, engine
+    from tfl import datasets, engine
 
     batch_size = engine.default_batch_size(SHARD_ROWS)
     num_batches = ACCELERATOR_BATCHES if engine.has_accelerator() else PROCESSOR_BATCHES
     examples = datasets.open_dataset(DatasetSpec(dataset)).examples("train", 0, num_batches * batch_size)
     images = [example.image for example in examples if isinstance(example, datasets.Example)]
     batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
-    ways: dict[str, Way] = {}
-    for dtype in dtypes():
-        built = backbone.build(FeatureSpec(compute_dtype=dtype))  # type: ignore[arg-type]
-        if dtype == "float32":
-            ways |= naive(built, batch_size)
-        for name in engines(dtype):
-            ways[f"{name} {dtype}"] = engine.Forward(built, batch_size, name).start
-        ways |= pytorch(dtype)
-        ways[f"{dtype} matrix product bound"] = partial(matrix_product, dtype)
-    rates: dict[str, list[float]] = {name: [] for name in ways}
-    for way in ways.values():
-        way(batches[0])()
-    for _ in range(REPEATS):
-        for name, way in ways.items():
-            rates[name].append(len(images) / seconds_of(partial(all_of, way, batches)))
+    ways, failed = working(extraction_ways(batch_size), batches[0])
+    rates = timed(ways, failed, lambda way: len(images) / seconds_of(partial(all_of, way, batches)))
+    naive_rates = rates.get("keras predict", [])
     over = {
-        name: statistics.median(ours / naive for ours, naive in zip(of, rates["keras predict"], strict=True))
+        name: statistics.median(ours / naive for ours, naive in zip(of, naive_rates, strict=True))
         for name, of in rates.items()
+        if naive_rates
     }
-    bare = partial(all_of, ways[f"{engine.chosen('auto', 'float32')} float32"], batches)
-    repeats = COMMAND_REPEATS if engine.has_accelerator() or not QUICK else 0
-    command = [utilisation(folder, bare, len(images), dataset) for _ in range(repeats)]
-    rates_and_ratios = {"images_per_second": rates, "median_over_keras_predict": over}
+    own = f"{engine.chosen('auto', 'float32')} float32"
+    repeats = COMMAND_REPEATS if own in rates and (engine.has_accelerator() or not QUICK) else 0
+    command = [utilisation(folder, partial(all_of, ways[own], batches), len(images), dataset) for _ in range(repeats)]
+    rates_and_ratios = {"images_per_second": rates, "median_over_keras_predict": over, "failed": failed}
     return {"device": engine.device(), "batch_size": batch_size, **rates_and_ratios, "command": command}
+
+
+Makers = dict[str, Callable[[], dict[str, Way]]]  # what makes ways, each of which may fail
+
+
+def extraction_ways(batch_size: int) -> Makers:
+    """Makers of every way of each dtype."""
+    makers: Makers = {}
+    for dtype in dtypes():
+        if dtype == "float32":
+            makers["naive keras"] = lambda: naive(_built("float32"), batch_size)
+        for name in engines(dtype):
+            makers[f"{name} {dtype}"] = partial(engine_way, name, dtype, batch_size)
+        if dtype != "float16" or not _is_processor():
+            makers[f"pytorch {dtype}"] = partial(pytorch, dtype)
+            makers[f"{dtype} matrix product bound"] = partial(_bound, dtype)
+    return makers
+
+
+def _built(dtype: str) -> Any:
+    from tfl import backbone
+
+    return backbone.build(FeatureSpec(compute_dtype=dtype))  # type: ignore[arg-type]
+
+
+def engine_way(name: str, dtype: str, batch_size: int) -> dict[str, Way]:
+    """An engine of `tfl precompute`."""
+    from tfl import engine
+
+    return {f"{name} {dtype}": engine.Forward(_built(dtype), batch_size, name).start}
+
+
+def _bound(dtype: str) -> dict[str, Way]:
+    return {f"{dtype} matrix product bound": partial(matrix_product, dtype)}
+
+
+def working(makers: Makers, batch: Sequence[Any]) -> tuple[dict[str, Way], dict[str, str]]:
+    """The ways that can be made and run on a batch; and of the others why not."""
+    ways: dict[str, Way] = {}
+    failed: dict[str, str] = {}
+    for maker, make in makers.items():
+        for name, way in (attempted(maker, make, failed) or {}).items():
+            attempted(name, partial(all_of, way, [batch]), failed)
+            if name not in failed:
+                ways[name] = way
+    return ways, failed
+
+
+def timed(ways: dict[str, Way], failed: dict[str, str], rate_of: Callable[[Way], float]) -> dict[str, list[float]]:
+    """The rates of each way, in turns; a way that fails goes into `failed`, and the others go on."""
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(REPEATS):
+        for name in list(rates):
+            rate = attempted(name, partial(rate_of, ways[name]), failed)
+            if rate is None:
+                del rates[name]
+            else:
+                rates[name].append(rate)
+    return rates
+
+
+def attempted(name: str, call: Callable[[], Any], failed: dict[str, str]) -> Any:
+    """What a call returns; None if it fails: then stderr and `failed` say which and why."""
+    try:
+        return call()
+    except Exception as error:  # noqa: BLE001 -- each engine raises its own
+        failed[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        print(f"{name} is left out: {failed[name]}", file=sys.stderr)
+        return None
 
 
 def all_of(way: Way, batches: Sequence[Sequence[Any]]) -> None:
@@ -301,23 +360,33 @@ def all_of(way: Way, batches: Sequence[Sequence[Any]]) -> None:
         wait()
 
 
+def _is_processor() -> bool:
+    from tfl import engine
+
+    return not engine.has_accelerator()
+
+
 def dtypes() -> list[str]:
     """Those that the device has instructions for."""
     from tfl import engine
+    from tfl.engine.machine import instruction_sets
 
-    if not engine.device().startswith("CPU "):
+    if not _is_processor():
         return ["float32", "bfloat16"]
-    has_openvino = importlib.util.find_spec("openvino") is not None
-    return engine.openvino.arithmetics() if has_openvino else ["float32"]
+    if importlib.util.find_spec("openvino") is not None:
+        return engine.openvino.arithmetics()
+    has_bfloat16 = {"avx512_bf16", "amx_bf16", "bf16"} & set(instruction_sets())
+    return ["float32", "bfloat16"] if has_bfloat16 else ["float32"]
 
 
 def engines(dtype: str) -> list[str]:
-    """Those of `tfl precompute` that compute in this dtype here."""
+    """Those of `tfl precompute` that compute in this dtype here; float16 on a processor by OpenVINO alone."""
     from tfl import engine
     from tfl.errors import TflError
 
     found = []
-    for typed in ("keras", "openvino", "torch.compile"):
+    typeable = ("openvino",) if dtype == "float16" and _is_processor() else ("keras", "openvino", "torch.compile")
+    for typed in typeable:
         with contextlib.suppress(TflError):
             found.append(engine.chosen(typed, dtype))
     return found

@@ -32,6 +32,8 @@ ROOMS = (
     "manifest",
     "predict",
     "resampling",
+    "keras_settings",
+    "weights",
     "backbone",
     "folding",
     "engine",

@@ -409,3 +409,53 @@ def test_help_names_every_command(tfl, work):
     done = tfl("--help", cwd=work["folder"])
     assert done.returncode == 0
     assert all(name in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("environment", "settings", "message"),
+    [
+        (
+            {"KERAS_BACKEND": "nope"},
+            "",
+            "KERAS_BACKEND names the backend 'nope'; expected one of tensorflow, jax, torch",
+        ),
+        ({"KERAS_BACKEND": "no\x1bpe"}, "", r"names the backend 'no\\x1bpe'; expected one of"),
+        ({"KERAS_BACKEND": "numpy"}, "", "names the backend 'numpy'; expected one of tensorflow, jax, torch"),
+        ({}, '{"backend": "nope"}', "keras.json names the backend 'nope'; expected one of tensorflow, jax, torch"),
+        ({}, '{"backend": 7}', "keras.json names the backend '7'; expected one of"),
+        (
+            {},
+            '{"floatx": "float8"}',
+            r"Keras cannot be imported with the backend tensorflow \(.*keras.json\): .*float8",
+        ),
+        ({}, "[1]", "Keras cannot be imported with the backend tensorflow"),
+        ({"KERAS_MAX_EPOCHS": "many"}, "", "Keras cannot be imported .*many"),
+        ({"KERAS_BACKEND": "tensorflow"}, '{"backend": "nope"}', "nothing is not a run folder"),
+    ],
+)
+def test_a_backend_that_cannot_be_is_one_line(tmp_path, environment, settings, message):
+    if settings:
+        (tmp_path / "keras.json").write_text(settings)
+    environment = {**os.environ, "KERAS_HOME": str(tmp_path), **environment}
+    command = [sys.executable, "-c", MAIN, "evaluate", "nothing"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert re.match(f"tfl: .*{message}", done.stderr)
+
+
+def test_a_backend_that_is_not_installed_is_one_line(tmp_path):
+    program = f"""
+import importlib.util
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name == "torch" else find(name, package)
+{MAIN}"""
+    environment = {**os.environ, "KERAS_BACKEND": "torch"}
+    command = [sys.executable, "-c", program, "evaluate", "nothing"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    expected = (
+        "tfl: KERAS_BACKEND names the backend 'torch', and the package torch is not installed; install it, or set"
+    )
+    assert done.stderr.startswith(expected)
+    assert done.stderr.count("\n") == 1

@@ -13,8 +13,14 @@ import pytest
 from conftest import WITHOUT_TENSORFLOW
 
 from tfl import backbone, engine
+from tfl.cache import open_cache
 from tfl.engine import compiled, machine, pytorch
 from tfl.errors import TflError
+from tfl.export import export
+from tfl.precompute import precompute
+from tfl.recipes import Logistic
+from tfl.run import train
+from tfl.spec import Artefact
 
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
 RNG = np.random.default_rng(0)
@@ -81,6 +87,55 @@ def test_compute_dtype_is_the_networks_arithmetic(tiny_backbone, features, name,
     found = engine.Forward(narrow, 8, name).features(IMAGES)
     difference = np.linalg.norm(found - exact) / np.linalg.norm(exact)
     assert 1e-5 < difference < 0.1
+    assert found.dtype == np.float32
+
+
+@pytest.fixture
+def able(monkeypatch):
+    """A processor that has every arithmetic; where this one has not, OpenVINO is not told which to take."""
+    real, hint = engine.openvino.arithmetics(), engine.openvino.precision_hint
+    monkeypatch.setattr(engine.openvino, "arithmetics", lambda: list(engine.openvino.DTYPES))
+    monkeypatch.setattr(engine.openvino, "precision_hint", lambda dtype: hint(dtype if dtype in real else "float32"))
+
+
+@pytest.mark.skipif(not HAS_OPENVINO, reason="needs openvino")
+@pytest.mark.usefixtures("able", "tiny_backbone")
+@pytest.mark.parametrize("compute_dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("layers", [("last",), ("relu1", "last")])
+def test_openvino_takes_the_float32_network_for_every_dtype(features, layers, compute_dtype):
+    """All of the way but the hint, on any processor."""
+    assert engine.chosen("auto", compute_dtype) == "openvino"
+    spec = replace(features, layers=layers, pooling=("avg", "max"))
+    exact = engine.Forward(backbone.build(spec), 8, "openvino").features(IMAGES)
+    narrow = backbone.build(replace(spec, compute_dtype=compute_dtype))
+    found = engine.Forward(narrow, 8, "openvino").features(IMAGES)
+    assert np.linalg.norm(found - exact) / np.linalg.norm(exact) < 0.02
+    assert narrow.spec.compute_dtype == compute_dtype
+    assert narrow.unpooled.get_layer("conv2").compute_dtype == compute_dtype  # what is exported stays as asked for
+
+
+@pytest.mark.skipif(not HAS_OPENVINO, reason="needs openvino")
+@pytest.mark.usefixtures("able", "tiny_backbone")
+@pytest.mark.parametrize("compute_dtype", ["bfloat16", "float16"])
+def test_a_cache_of_low_precision_by_openvino_is_trained_on_and_exported(
+    features, dataset, settings, tmp_path, compute_dtype
+):
+    spec = replace(features, compute_dtype=compute_dtype)
+    path = precompute(spec, dataset, replace(settings, engine="auto"))
+    cache = open_cache(path)
+    assert cache.provenance["engine"] == "openvino"
+    assert cache.spec.features.compute_dtype == compute_dtype
+    run = train(path, Logistic(l2=(0.1,)), runs_dir=tmp_path / "runs")
+    for format_name in ("saved-model", "keras"):
+        parity = export(run, tmp_path / format_name, artefact=Artefact(format=format_name))
+        assert parity.error < 0.05
+        assert parity.same_class > 0.9
+
+
+@pytest.mark.skipif(not HAS_OPENVINO, reason="needs openvino")
+def test_the_hint_is_the_arithmetic_asked_for():
+    hints = {dtype: engine.openvino.precision_hint(dtype) for dtype in ("float32", "bfloat16", "float16")}
+    assert [hint["INFERENCE_PRECISION_HINT"] for hint in hints.values()] == ["f32", "bf16", "f16"]
 
 
 @pytest.mark.skipif(not HAS_OPENVINO, reason="needs openvino")

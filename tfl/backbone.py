@@ -11,10 +11,9 @@ import os
 import re
 import sys
 import tempfile
-import warnings
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfl import assets, hdf5, trust
+from tfl import assets, hdf5, trust, weights
 from tfl.errors import AssetError, BackboneError
+from tfl.keras_settings import pinned
 from tfl.paths import expanded
 from tfl.resampling import resample
 from tfl.spec import DIGEST_PREFIX, LAST_LAYER, FeatureSpec, View
@@ -75,6 +75,7 @@ class Backbone:
         """
         return self.resize if view == "original" else _presentation(self.spec, view)
 
+    @pinned()
     def preprocessed(self) -> keras.Model:
         """The architecture's own preprocessing: resized images to what `unpooled` is given, of the same shape."""
         pixels = keras.Input((self.spec.image_size, self.spec.image_size, 3), dtype="float32", name="pixels")
@@ -84,6 +85,7 @@ class Backbone:
         """Images as views, view after view: uint8 `(n, h, w, 3)` to float32 `(v * n, image_size, image_size, 3)`."""
         return self.resize if views == ("original",) else shown(self.spec, views)
 
+    @pinned()
     def over(self, views: tuple[View, ...]) -> keras.Model:
         """The mean over the views that `shown` gives: float32 `(v * n, ...)` to `(n, d)`; the network stands once."""
         if views == ("original",):
@@ -112,6 +114,7 @@ class Backbone:
         return columns
 
 
+@pinned()
 def build(spec: FeatureSpec) -> Backbone:
     """The backbone that a spec describes, with its weights in place and frozen.
 
@@ -120,12 +123,13 @@ def build(spec: FeatureSpec) -> Backbone:
 
     Raises:
       BackboneError: unknown architecture or layer, an image size the network does not take, weights of another
-        network.
+        network or weights that are not finite.
       AssetError: the ImageNet weights could not be had.
     """
     architecture = require_architecture(spec.backbone)
-    with dtype_policy(spec.compute_dtype), nothing_drawn():
+    with pinned(spec.compute_dtype), nothing_drawn():
         network = _pretrained(architecture, spec)
+    _require_finite(network, spec.weights)
     digest = weights_digest(network)
     if spec.backbone.lower() == "resnet50" and spec.weights == "imagenet" and digest != RESNET50_IMAGENET_DIGEST:
         logger.warning("Keras' official ResNet50 weights have digest %s, not the pinned one", digest)
@@ -159,15 +163,15 @@ def weights_digest(network: keras.Model) -> str:
     return DIGEST_PREFIX + digest.hexdigest()
 
 
-@contextlib.contextmanager
-def dtype_policy(compute_dtype: str) -> Iterator[None]:
-    """Keras' global dtype policy for layers built inside: float32 variables, `compute_dtype` arithmetic."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(compute_dtype if compute_dtype == "float32" else f"mixed_{compute_dtype}")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
+def _require_finite(network: keras.Model, where: str) -> None:
+    """Refuse weights that are no numbers: behind a ReLU nothing would show it, and all rows would be equal."""
+    for weight in network.weights:
+        values = np.asarray(ops.convert_to_numpy(weight), np.float32)
+        if num_bad := values.size - int(np.isfinite(values).sum()):
+            raise BackboneError(
+                f"the weights {where} hold {num_bad:,} of {values.size:,} values of {weight.path} that are not finite "
+                "(NaN or infinite); expected numbers: a training that diverged leaves such, take an earlier checkpoint"
+            )
 
 
 @contextlib.contextmanager
@@ -199,12 +203,25 @@ def require_architecture(name: str) -> Callable[..., Any]:
     Raises:
       BackboneError: there is none; those there are.
     """
-    try:
-        return architectures()[name.lower()]
-    except KeyError:
+    known = architectures()
+    if name.lower() not in known:
         raise BackboneError(
-            f"there is no backbone {name!r} in keras.applications; expected one of {', '.join(sorted(architectures()))}"
-        ) from None
+            f"there is no backbone {name!r} in keras.applications; expected one of "
+            f"{', '.join(sorted(known))}{_did_you_mean(name, known)}"
+        )
+    return known[name.lower()]
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean resnet50?` for `ResNet-50`, or nothing where no known name is near."""
+    by_letters = {_letters(each): each for each in known}
+    nearest = get_close_matches(_letters(name), by_letters, n=1)
+    return f"; did you mean {by_letters[nearest[0]]}?" if nearest else ""
+
+
+def _letters(name: str) -> str:
+    """The letters and digits of a name, in lower case."""
+    return re.sub(r"[\W_]+", "", name.lower())
 
 
 def _preprocess_of(architecture: Callable[..., Any]) -> Callable[[Any], Any]:
@@ -219,20 +236,85 @@ def _pretrained(architecture: Callable[..., Any], spec: FeatureSpec) -> keras.Mo
     """
     if spec.weights == "imagenet" and architecture is not keras.applications.ResNet50:
         return _official(architecture, spec)
+    if spec.weights not in ("imagenet", "random"):
+        return _of_file(architecture, spec)
     network = _without_top(architecture, spec, weights=None)
     if spec.weights == "random":
         _randomize(network)
-    elif spec.weights == "imagenet":
-        _load_resnet50_imagenet(network, spec)
     else:
-        _load_file(network, expanded(spec.weights))
+        _load_resnet50_imagenet(network, spec)
     return network
+
+
+def _of_file(architecture: Callable[..., Any], spec: FeatureSpec) -> keras.Model:
+    """The network that a weights file shows, with its tensors.
+
+    Raises:
+      BackboneError: the file is none, is of another network, or does not show which of two networks it is of.
+    """
+    with weights.opened(expanded(spec.weights)) as file:
+        network = _variant(architecture, spec, file)
+        file.load(network)
+    return network
+
+
+def _variant(architecture: Callable[..., Any], spec: FeatureSpec, file: weights.WeightsFile) -> keras.Model:
+    """The network as Keras builds it for a file or as it builds it for "imagenet", whichever the file shows.
+
+    Of EfficientNet these differ: the same tensors give other features.
+    """
+    plain = _without_top(architecture, spec, weights=None)
+    is_official = file.is_official(architecture)
+    if file.shows(plain) and not is_official:
+        return plain
+    official = _as_for_imagenet(architecture, spec) or plain
+    if is_official or file.shows(official):
+        return official
+    if file.front is None and weights.front_of(plain) == weights.front_of(official):
+        return plain
+    file.require_layers_of(plain)
+    raise BackboneError(_which_variant(file, plain, official))
+
+
+def _which_variant(file: weights.WeightsFile, plain: keras.Model, official: keras.Model) -> str:
+    """What a file shows of rescaling and normalisation, and what the network may have."""
+    expected = [weights.described_front(weights.front_of(network)) for network in (plain, official)]
+    either = " or, built with weights='imagenet', ".join(dict.fromkeys(expected))
+    if file.front is None:
+        return (
+            f"{file.path} does not show its layers without weights, and there are two networks of {plain.name} with "
+            f"these tensors: {either}; save the whole model: network.save('backbone.keras'), and give that file"
+        )
+    return (
+        f"{file.path} shows {weights.described_front(file.front)}, and {plain.name} has {either}: what its network is "
+        "shown of an image cannot be told; save the weights of keras.applications' own network alone: "
+        "network.save_weights('backbone.weights.h5')"
+    )
+
+
+def _as_for_imagenet(architecture: Callable[..., Any], spec: FeatureSpec) -> keras.Model | None:
+    """The network that Keras builds for "imagenet", without its weights; None if there are none to be had.
+
+    Keras 3.15 has no other way to the layer that EfficientNet has for "imagenet" alone than to let its constructor
+    get nothing.
+    """
+    file_utils = getattr(sys.modules[architecture.__module__], "file_utils", None)
+    if file_utils is None:
+        return None
+    get_file, load_weights = file_utils.get_file, keras.Model.load_weights
+    file_utils.get_file = lambda *args, **kwargs: ""
+    keras.Model.load_weights = lambda *args, **kwargs: None
+    try:
+        return _without_top(architecture, spec, weights="imagenet")
+    finally:
+        file_utils.get_file, keras.Model.load_weights = get_file, load_weights
 
 
 def _without_top(architecture: Callable[..., Any], spec: FeatureSpec, weights: str | None) -> keras.Model:
     shape = (spec.image_size, spec.image_size, 3)
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # a download's progress is no result
+        # A download's progress is no result.
+        with contextlib.redirect_stdout(sys.stderr), hdf5.without_locks():
             return architecture(include_top=False, weights=weights, input_shape=shape)
     except ValueError as error:
         raise BackboneError(
@@ -266,7 +348,10 @@ def _activations(network: keras.Model, layer: str) -> keras.KerasTensor:
     """What a layer puts out, `(n, h, w, c)`."""
     layers = _layers_by_name(network)
     if layer != LAST_LAYER and layer not in layers:
-        raise BackboneError(f"{network.name} has no layer {layer!r}; its last ones are {sorted(layers)[-8:]}")
+        raise BackboneError(
+            f"{network.name} has no layer {layer!r}; its last ones are {sorted(layers)[-8:]}"
+            f"{_did_you_mean(layer, [*layers, LAST_LAYER])}"
+        )
     activations = network.output if layer == LAST_LAYER else layers[layer].output
     if len(activations.shape) != 4:
         raise BackboneError(f"layer {layer!r} gives {activations.shape}; expected (n, h, w, channels)")
@@ -315,6 +400,7 @@ def window(view: View, image_size: int) -> tuple[int, int, int]:
     return image_size + spare, top, left
 
 
+@pinned()
 def shown(spec: FeatureSpec, views: tuple[View, ...], is_portable: bool = False) -> keras.Model:
     """As `Backbone.shown`, of any backbone of this spec.
 
@@ -326,6 +412,7 @@ def shown(spec: FeatureSpec, views: tuple[View, ...], is_portable: bool = False)
     return keras.Model(images, pixels[0] if len(views) == 1 else ops.concatenate(pixels), name="views")
 
 
+@pinned()
 def _presentation(spec: FeatureSpec, view: View, is_portable: bool = False) -> keras.Model:
     """Casting and resizing, and what a view adds; every shape behind the images' own is static."""
     images = keras.Input((None, None, 3), dtype="uint8", name="images")
@@ -349,6 +436,7 @@ def _resized(images: keras.KerasTensor, size: int, spec: FeatureSpec, is_portabl
         (size, size),
         interpolation=spec.interpolation,
         antialias=spec.antialias,
+        data_format="channels_last",  # stands in an exported `.keras` file: another keras.json does not count there
         crop_to_aspect_ratio=spec.resize_mode == "crop",
         pad_to_aspect_ratio=spec.resize_mode == "pad",
     )
@@ -375,22 +463,6 @@ def _randomize(network: keras.Model) -> None:
         if len(weight.shape) >= 2:
             fan_in = math.prod(weight.shape[:-1])
             weight.assign(rng.normal(0.0, math.sqrt(2 / fan_in), weight.shape).astype(np.float32))
-
-
-def _load_file(network: keras.Model, path: Path) -> None:
-    if not path.is_file():
-        raise BackboneError(f"weights are imagenet, random or a file; there is no file {path}")
-    hdf5.require_harmless(path, BackboneError)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # Keras only warns of layers that it leaves at random
-            network.load_weights(path)
-    except (ValueError, OSError, KeyError, UserWarning, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise BackboneError(
-            f"{path} does not hold weights of {network.name} without its top ({network.count_params():,} parameters in "
-            f"{len(network.weights)} tensors): {reason}"
-        ) from error
 
 
 def _keras_models() -> Path:
@@ -425,7 +497,8 @@ def _load_resnet50_imagenet(network: keras.Model, spec: FeatureSpec) -> None:
 
 def _load_converted(network: keras.Model, path: Path) -> None:
     try:
-        _load_file(network, path)
+        with weights.opened(path) as file:
+            file.load(network)
     except BackboneError as error:
         raise AssetError(f"{path} is damaged; remove it and run the command again ({error})") from error
     _require_pinned(network, str(path))
@@ -442,7 +515,8 @@ def _convert(tensors: dict[str, np.ndarray], network: keras.Model, path: Path) -
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         partial = Path(scratch) / path.name
-        network.save_weights(partial)
+        with hdf5.without_locks():
+            network.save_weights(partial)
         partial.replace(path)
     trust.remember(path, is_own=True)
 

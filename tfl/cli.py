@@ -6,7 +6,10 @@ Nothing that imports a framework is imported before a command needs it, so that 
 import contextlib
 import functools
 import importlib
+import importlib.util
+import json
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -21,7 +24,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from tfl import extras, paths, words
-from tfl.errors import CacheError, DatasetError, RunError, SpecError, TflError
+from tfl.errors import CacheError, DatasetError, ExtraError, RunError, SpecError, TflError
 from tfl.recipes import RECIPES, Mlp, Recipe, RecipeName, Reference, Selection, Shots, name_of
 from tfl.spec import Artefact, DatasetSpec, FeatureSpec, Settings, View
 from tfl.terminal import (
@@ -41,10 +44,12 @@ from tfl.terminal import (
     tell,
     tell_of_image,
 )
+from tfl.text import printable
 
 if TYPE_CHECKING:
     from tfl.head import Trial
 
+BACKENDS = ("tensorflow", "jax", "torch")  # of Keras; the first is its own default
 RESUMABLE = (["precompute"], ["quickstart"])  # commands that go on where they were
 TYPES = ConstructorRegistry()  # how arguments become values, where tyro's way is not tfl's
 UNREAD = 141  # exit code, as of what SIGPIPE ends
@@ -574,11 +579,60 @@ def _start_keras() -> None:
 
     TensorFlow too, where it is: Keras imports it later on any backend, and TensorFlow would speak then.
     """
+    _require_backend()
     with held_stderr():
         with extras.absent("matplotlib", "sklearn"):  # Keras would import them for what tfl does not use, in 2 s
-            import keras
+            keras = _imported_keras()
         keras.ops.zeros(1)
         with contextlib.suppress(ImportError):
             importlib.import_module("tensorflow")
         for chatty in ("absl", "tensorflow"):
             logging.getLogger(chatty).setLevel(logging.ERROR)
+
+
+def _require_backend() -> None:
+    """Refuse a Keras backend that tfl does not know or that is not installed, before Keras is imported.
+
+    Raises:
+      TflError: what was asked for, where, and what there is.
+    """
+    where, backend = _wanted_backend()
+    if backend not in BACKENDS:
+        raise TflError(f"{where} names the backend {backend!r}; expected one of {', '.join(BACKENDS)}")
+    if importlib.util.find_spec(backend) is None:
+        installed = [name for name in BACKENDS if importlib.util.find_spec(name) is not None]
+        raise ExtraError(
+            f"{where} names the backend {backend!r}, and the package {backend} is not installed; install it, or set "
+            f"KERAS_BACKEND to one that is: {', '.join(installed) or 'none'}"
+        )
+
+
+def _wanted_backend() -> tuple[str, str]:
+    """Where Keras' backend is named, and which it is: the environment, else `keras.json`, else TensorFlow."""
+    if backend := os.environ.get("KERAS_BACKEND", ""):
+        return "KERAS_BACKEND", backend
+    path = Path(os.environ.get("KERAS_HOME", "~/.keras"), "keras.json")
+    try:
+        path = path.expanduser()
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, RuntimeError):  # the last: there is no home
+        settings = {}
+    backend = settings.get("backend", BACKENDS[0]) if isinstance(settings, dict) else BACKENDS[0]
+    return str(path), str(backend)
+
+
+def _imported_keras() -> Any:
+    """Import Keras.
+
+    Raises:
+      ExtraError: it cannot be; the reason, on one line.
+    """
+    try:
+        return importlib.import_module("keras")
+    except Exception as error:
+        reason = printable(" ".join(str(error).split())[:500])
+        where, backend = _wanted_backend()
+        raise ExtraError(
+            f"Keras cannot be imported with the backend {backend} ({where}): {reason}; mend the package, or the "
+            "setting that it names"
+        ) from error

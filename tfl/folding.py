@@ -1,4 +1,4 @@
-"""BatchNormalization folded into the convolutions before it: the same network with less to compute."""
+"""Copies of a network that give the same features: BatchNormalization folded away, or computed in float32."""
 
 from collections import Counter
 from typing import Any
@@ -8,10 +8,12 @@ import numpy as np
 from keras import layers, ops
 
 from tfl.backbone import nothing_drawn
+from tfl.keras_settings import pinned
 
 CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D)
 
 
+@pinned()
 def fold_batch_norm(network: keras.Model) -> keras.Model:
     """A copy of a frozen network in which no BatchNormalization stands right behind a convolution any more.
 
@@ -48,6 +50,44 @@ def fold_batch_norm(network: keras.Model) -> keras.Model:
             layer.finalize_state()  # it computes with what it derives from its weights
     copy.trainable = False
     return copy
+
+
+@pinned()
+def in_float32(network: keras.Model) -> keras.Model:
+    """A copy of a frozen network whose layers compute in float32, whatever this one's compute in."""
+    with nothing_drawn():
+        copy = _in_float32(network)
+    copy.set_weights(network.get_weights())
+    _finalize(copy)
+    copy.trainable = False
+    return copy
+
+
+def _in_float32(network: keras.Model) -> keras.Model:
+    if isinstance(network, keras.Sequential):  # which does not tell its operations
+        network = keras.Model(network.inputs, network.outputs, name=network.name)
+
+    def copied(operation: Any) -> Any:
+        if isinstance(operation, keras.Model):
+            return _in_float32(operation)
+        if not isinstance(operation, layers.Layer):  # it has no dtype of its own
+            return operation
+        return type(operation).from_config({**operation.get_config(), "dtype": "float32"})
+
+    return keras.models.clone_model(network, clone_function=copied, call_function=_call)
+
+
+def _call(operation: Any, *args: Any, **kwargs: Any) -> Any:
+    return operation(*args, **kwargs)
+
+
+def _finalize(network: keras.Model) -> None:
+    """Let Normalization layers derive what they compute with from their weights."""
+    for layer in network.layers:
+        if isinstance(layer, keras.Model):
+            _finalize(layer)
+        elif isinstance(layer, layers.Normalization):
+            layer.finalize_state()
 
 
 def _foldable(network: keras.Model) -> dict[str, layers.BatchNormalization]:

@@ -1,6 +1,8 @@
 """Opening HDF5 files; those of weights, from wherever a user has them, are looked through before Keras reads them."""
 
+import contextlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,26 @@ def open_plain(path: Path) -> h5py.File:
     return h5py.File(path, "r", locking=False)
 
 
+class _Unlocked(h5py.File):  # type: ignore[misc]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"locking": False, **kwargs})
+
+
+@contextlib.contextmanager
+def without_locks() -> Iterator[None]:
+    """Inside, other libraries open HDF5 files without HDF5's own lock too.
+
+    Keras 3.15 offers no such choice, and shared disks may have no locks. (HDF5 reads HDF5_USE_FILE_LOCKING once, when
+    it is loaded.)
+    """
+    before = h5py.File
+    h5py.File = _Unlocked
+    try:
+        yield
+    finally:
+        h5py.File = before
+
+
 def require_harmless(path: Path, error: type[TflError]) -> None:
     """Refuse a weights file that reaches outside itself, claims more than it holds, or cannot be read to its end.
 
@@ -31,7 +53,9 @@ def require_harmless(path: Path, error: type[TflError]) -> None:
     with path.open("rb") as file:
         start = file.read(len(SIGNATURE))
     if start != SIGNATURE or path.suffix != ".h5":  # Keras goes by the suffix: it would take a .keras archive for one
-        raise error(f"{path} is not an HDF5 file ({path.stat().st_size} bytes); expected .weights.h5 or .h5 of Keras")
+        raise error(
+            f"{path} is not an HDF5 file ({path.stat().st_size} bytes); expected .weights.h5 or .h5 of Keras, or .keras"
+        )
     if not trust.is_known(path) and (found := trust.examine("weights", path)):
         raise error(f"{path} cannot be trusted; get it again:", *(f"  {problem}" for problem in found))
 

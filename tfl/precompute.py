@@ -36,6 +36,7 @@ from tfl.cache import (
 )
 from tfl.datasets import BadImage, Dataset, Example
 from tfl.errors import CacheError, DatasetError
+from tfl.keras_settings import pinned
 from tfl.paths import expanded
 from tfl.spec import VIEWS, CacheSpec, DatasetSpec, FeatureSpec, Role, Settings, View, differences, require_views
 
@@ -67,6 +68,7 @@ class Progress:
         return self.computed / max(time.monotonic() - self.started, 1e-9)
 
 
+@pinned()
 def precompute(
     features: FeatureSpec,
     dataset: DatasetSpec,

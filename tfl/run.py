@@ -19,6 +19,7 @@ from tfl import __version__, engine, head, records, report, trust, words
 from tfl.cache import Cache, open_cache
 from tfl.errors import RunError
 from tfl.head import Epoch, Examples, InMemory, Listeners, Rows, Streamed, Trial
+from tfl.keras_settings import pinned
 from tfl.metrics import mcnemar
 from tfl.paths import expanded
 from tfl.recipes import Best, Grid, Knn, Logistic, Mlp, Recipe, Reference, Ridge, Selection, name_of
@@ -187,6 +188,7 @@ class _Trained:
     """Logits `(n, c)` and labels `(n,)` of the validation rows, by the head before it was fitted on them too."""
 
 
+@pinned()
 def train(
     cache_path: Path,
     recipe: Recipe = Reference(),  # noqa: B008 -- frozen
@@ -239,7 +241,9 @@ def train(
     scores = Scores() if trained.val is None else Scores.asked_for(*trained.val, is_folded=selection.calibrate)
     if scores.is_folded:
         trained.head = head.with_temperature(trained.head, scores.temperature or 1.0)
+    head.require_finite(trained.head, recipe)
     metrics = _metrics(trained, scores, cache, selection)
+    _require_finite_loss(metrics, recipe)
     with tempfile.TemporaryDirectory(dir=runs_dir, prefix=".") as scratch:
         partial = Path(scratch) / folder.name
         partial.mkdir()
@@ -271,6 +275,16 @@ def train(
         folder = _left(partial, folder, stem)
     trust.remember(folder / "head.keras", is_own=True)
     return folder
+
+
+def _require_finite_loss(metrics: dict[str, Any], recipe: Recipe) -> None:
+    """Refuse a head whose answers are no numbers."""
+    for role, of_role in metrics.items():
+        if not np.isfinite(of_role["loss"]):
+            raise RunError(
+                f"the recipe {name_of(recipe)} diverged: the loss on the {role} rows is {of_role['loss']}, a finite "
+                f"number was expected; {head.ADVICE[type(recipe)]}"
+            )
 
 
 def _left(partial: Path, folder: Path, stem: str) -> Path:
@@ -452,6 +466,7 @@ def open_run(folder: Path) -> Run:
     return Run(folder, records.read_description(folder, digests), digests)
 
 
+@pinned()
 def evaluate(folder: Path) -> dict[str, Any]:
     """Metrics of a run's head on the test rows of its cache, computed again.
 
@@ -470,6 +485,7 @@ def evaluate(folder: Path) -> dict[str, Any]:
     return scores.metrics(blocks, run.class_names)
 
 
+@pinned()
 def compare(first: Path, second: Path) -> dict[str, Any]:
     """McNemar's test between two runs on the test rows that both were given, matched by id.
 

@@ -13,6 +13,7 @@ from tfl import engine, head, report
 from tfl.cache import open_cache
 from tfl.errors import RunError
 from tfl.head import Rows
+from tfl.keras_settings import pinned
 from tfl.metrics import measure
 from tfl.paths import expanded
 from tfl.recipes import Best, Grid, Knn, Logistic, Mlp, Recipe, Reference, Ridge, Selection, Shots, alone, name_of
@@ -36,6 +37,7 @@ class Result(TypedDict):
     seconds: float
 
 
+@pinned()
 def study(
     cache_path: Path,
     shots: Shots,

@@ -97,7 +97,7 @@ class FeatureSpec(_Spec):
     backbone: str = "resnet50"
     """Any keras.applications architecture, by its name in any case."""
     weights: str = "imagenet"
-    """`imagenet`, `random` (a fixed seed), or a weights file of the network without its top."""
+    """`imagenet`, `random` (a fixed seed), or a file of the network without its top: `.weights.h5`, `.h5`, `.keras`."""
     image_size: int = 224
     """Height and width, in pixels, that images are resized to on the device."""
     resize_mode: Literal["stretch", "crop", "pad"] = "stretch"

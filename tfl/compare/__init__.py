@@ -13,6 +13,7 @@ from tfl.compare.preparation import obstacles, prepare
 from tfl.compare.schedule import play
 from tfl.compare.table import FORMS, lines
 from tfl.errors import CompareError, SpecError
+from tfl.keras_settings import pinned
 from tfl.paths import expanded
 from tfl.precompute import Progress
 from tfl.recipes import Reference
@@ -24,6 +25,7 @@ __all__ = ["compare", "lines"]
 logger = logging.getLogger(__name__)
 
 
+@pinned()
 def compare(
     cache_path: Path,
     num_images: int = 64,

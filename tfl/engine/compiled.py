@@ -10,6 +10,7 @@ from keras import ops
 from tfl.engine import openvino, pytorch
 from tfl.engine.machine import OPENVINO, TORCH_COMPILE, has_accelerator, keep_programs, threads
 from tfl.errors import TflError
+from tfl.keras_settings import pinned
 
 BACKENDS = ("tensorflow", "jax", "torch")
 Compiled = Callable[[Any], Any]
@@ -49,6 +50,7 @@ def _obstacle(backend: str, compute_dtype: str) -> str:
     return ""
 
 
+@pinned()
 def compile_model(
     model: keras.Model, shape: tuple[int | None, ...], engine: str = "", compute_dtype: str = "float32"
 ) -> Compiled:
@@ -56,7 +58,7 @@ def compile_model(
 
     Args:
       engine: of `chosen`; that of the Keras backend if empty.
-      compute_dtype: that of the model's layers, which OpenVINO has to be told.
+      compute_dtype: that of the model's layers; of OpenVINO, whose layers are float32, what it has to be told.
     """
     if engine == OPENVINO:
         return openvino.compile_model(_constant(model, shape), compute_dtype, threads())

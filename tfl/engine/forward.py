@@ -13,7 +13,8 @@ from tfl.engine.compiled import Compiled, compile_model
 from tfl.engine.machine import OPENVINO, has_accelerator
 from tfl.engine.memory import keep_freed_memory
 from tfl.engine.resizing import has_few_shapes, present_singly
-from tfl.folding import fold_batch_norm
+from tfl.folding import fold_batch_norm, in_float32
+from tfl.keras_settings import pinned
 from tfl.spec import View
 
 
@@ -24,6 +25,7 @@ class Forward:
       engine: of `chosen`, for the network; images are resized by the Keras backend.
     """
 
+    @pinned()
     def __init__(self, backbone: Backbone, batch_size: int, engine: str = "") -> None:
         spec = backbone.spec
         self._backbone = backbone
@@ -33,7 +35,8 @@ class Forward:
             keep_freed_memory()
         with exact_float32():
             shape = (batch_size, spec.image_size, spec.image_size, 3)
-            self._network = compile_model(_folded(backbone.network, engine), shape, engine, spec.compute_dtype)
+            network = _prepared(backbone.network, engine, spec.compute_dtype)
+            self._network = compile_model(network, shape, engine, spec.compute_dtype)
 
     def features(self, images: Sequence[np.ndarray], view: View = "original") -> np.ndarray:
         """Float32 `(n, d)` features of `n <= batch_size` images, each presented as `view` says.
@@ -46,6 +49,7 @@ class Forward:
         """
         return self.start(images, view)()
 
+    @pinned()
     def start(self, images: Sequence[np.ndarray], view: View = "original") -> Callable[[], np.ndarray]:
         """Begin with `features`; what is returned waits for them. An accelerator is at work in the meantime."""
         spare = self._batch_size - len(images)
@@ -58,6 +62,7 @@ class Forward:
             features = self._network(pixels)
         return lambda: np.asarray(ops.convert_to_numpy(features)[: len(images)])
 
+    @pinned()
     def presented(self, image: np.ndarray, view: View = "original") -> np.ndarray:
         """What the network is shown of an image, float32 `(size, size, 3)`: as large however large the image is."""
         with exact_float32():
@@ -79,6 +84,14 @@ class Forward:
         return self._presented[view, is_own]
 
 
-def _folded(network: keras.Model, engine: str) -> keras.Model:
-    """Without BatchNormalization where the engine would carry it out: TensorFlow and OpenVINO fold it themselves."""
-    return network if (engine or keras.backend.backend()) in ("tensorflow", OPENVINO) else fold_batch_norm(network)
+def _prepared(network: keras.Model, engine: str, compute_dtype: str) -> keras.Model:
+    """The network as an engine takes it.
+
+    OpenVINO takes the float32 network for every dtype and is told the arithmetic: it cannot run layers that Keras built
+    for another (OpenVINO 2026.4.1: "cpu_convert can't convert from: f32 precision to: dynamic").
+    TensorFlow and OpenVINO fold BatchNormalization themselves; where an engine would carry it out, it is folded here.
+    """
+    runner = engine or keras.backend.backend()
+    if runner == OPENVINO:
+        return network if compute_dtype == "float32" else in_float32(network)
+    return network if runner == "tensorflow" else fold_batch_norm(network)

@@ -26,7 +26,7 @@ def compile_model(function: Any, compute_dtype: str, threads: int) -> Callable[[
     Without the hint OpenVINO computes in bfloat16 wherever the processor can.
 
     Args:
-      function: a TensorFlow function of one tensor of static shape.
+      function: a TensorFlow function of one tensor of static shape, of float32 layers for every `compute_dtype`.
     """
     with without_telemetry():
         import openvino
@@ -34,10 +34,15 @@ def compile_model(function: Any, compute_dtype: str, threads: int) -> Callable[[
     properties = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
-        "INFERENCE_PRECISION_HINT": DTYPES[compute_dtype][1],
+        **precision_hint(compute_dtype),
     }
     compiled = openvino.Core().compile_model(model, "CPU", properties)
     return lambda batch: compiled(np.asarray(batch))[0].copy()  # the next batch writes into the same memory
+
+
+def precision_hint(compute_dtype: str) -> dict[str, str]:
+    """What tells OpenVINO its arithmetic; the processor must have it, see `arithmetics`."""
+    return {"INFERENCE_PRECISION_HINT": DTYPES[compute_dtype][1]}
 
 
 def without_telemetry() -> contextlib.AbstractContextManager[None]:

@@ -18,6 +18,7 @@ from tfl.errors import ExportError, TflError
 from tfl.export import card, gate, limits
 from tfl.export.combined import Combined, combine, folded, found_dataset, portable
 from tfl.export.gate import Parity
+from tfl.keras_settings import pinned
 from tfl.metrics import Metrics
 from tfl.paths import expanded
 from tfl.predict import Progress, predict
@@ -36,6 +37,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
 """What a format is converted and run with, beside what every format is made with."""
 
 
+@pinned()
 def export(
     run_folder: Path,
     out: Path,

@@ -11,6 +11,7 @@ from tfl import backbone, engine, trust
 from tfl.cache import Cache
 from tfl.errors import ExportError
 from tfl.folding import fold_batch_norm
+from tfl.keras_settings import pinned
 from tfl.paths import expanded_text
 from tfl.run import Run
 from tfl.spec import DIGEST_PREFIX, FeatureSpec, View
@@ -32,6 +33,7 @@ class Combined:
     class_names: tuple[str, ...]
 
     @property
+    @pinned()
     def model(self) -> keras.Model:
         """All of it: uint8 `(n, h, w, 3)` to `probabilities (n, c)`, `logits (n, c)` and `class_index (n,)`."""
         images = keras.Input((None, None, 3), dtype="uint8", name="images")
@@ -41,6 +43,7 @@ class Combined:
         model.trainable = False
         return model
 
+    @pinned()
     def logits_of(self, images: np.ndarray) -> np.ndarray:
         """Logits `(n, c)` of uint8 images `(n, h, w, 3)`, computed here and now."""
         with engine.exact_float32():
@@ -48,6 +51,7 @@ class Combined:
             return np.asarray(ops.convert_to_numpy(self.head(self.network(pixels, training=False))))
 
 
+@pinned()
 def combine(run: Run, cache: Cache, weights: str = "") -> Combined:
     """What a run's head was trained for.
 

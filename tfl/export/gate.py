@@ -179,10 +179,22 @@ def measured_parity(
 
         asked.append(decode.as_png(images[-1]))
         expected.append(combined.logits_of(images[-1][None]))
+    wanted = np.concatenate(expected)
+    _require_finite(wanted, "the head", "train again")
     answers = np.concatenate([logits_of(batch) for batch in asked])
-    parity = _parity(answers, np.concatenate(expected), _tolerance_of(cache, artefact.quantize))
+    _require_finite(answers, "the exported model", "its format cannot carry this model")
+    parity = _parity(answers, wanted, _tolerance_of(cache, artefact.quantize))
     _require_parity(parity, role, artefact)
     return parity
+
+
+def _require_finite(logits: np.ndarray, whose: str, advice: str) -> None:
+    """Refuse answers that are no numbers: they are near nothing."""
+    if num_bad := int((~np.isfinite(logits)).any(axis=1).sum()):
+        raise ExportError(
+            f"{whose} answers {num_bad} of {len(logits)} images with logits that are not finite (NaN or infinite); "
+            f"{advice}. Nothing was left in place"
+        )
 
 
 def _places(cache: Cache, role: Role, source: datasets.Dataset, rows: list[datasets.Example]) -> np.ndarray:

@@ -5,6 +5,9 @@ everything.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
+
+import keras
 
 from tfl.errors import RunError
 from tfl.head import best, knn, logistic, mlp, ridge, sgd
@@ -24,9 +27,11 @@ from tfl.head.examples import (
     views_of,
 )
 from tfl.head.model import load, logits_of, with_temperature
+from tfl.head.model import require_finite as _require_finite
 from tfl.head.search import Epoch, Listeners, Search, Trial
 from tfl.head.sgd import fit
-from tfl.recipes import Best, Grid, Knn, Logistic, Mlp, Recipe, Reference, Ridge
+from tfl.keras_settings import pinned
+from tfl.recipes import Best, Grid, Knn, Logistic, Mlp, Recipe, Reference, Ridge, name_of
 
 __all__ = [
     "Epoch",
@@ -47,6 +52,7 @@ __all__ = [
     "logits_of",
     "mean_of",
     "read_rows",
+    "require_finite",
     "require_selection",
     "search",
     "views_of",
@@ -65,6 +71,29 @@ SEARCHES: dict[type[Recipe], Callable[..., Search]] = {
 }
 
 
+ADVICE: dict[type[Recipe], str] = {
+    Reference: "try a smaller --learning-rate",
+    Grid: "try smaller values of --learning-rate",
+    Logistic: "try larger values of --l2",
+    Ridge: "try larger values of --l2",
+    Mlp: "try a smaller --learning-rate",
+    Knn: "precompute again with --feature-dtype float32 and --compute-dtype float32",
+    Best: "try one recipe: --recipe logistic",
+}
+"""What to try where a recipe's head is not finite."""
+
+
+def require_finite(model: keras.Model, recipe: Recipe) -> keras.Model:
+    """Return the head that a recipe made, if all its weights are numbers.
+
+    Raises:
+      RunError: recipe, tensor, how many of its values are not finite, and what to try.
+    """
+    _require_finite(model, f"the recipe {name_of(recipe)} diverged", ADVICE[type(recipe)])
+    return model
+
+
+@pinned()
 def search(recipe: Recipe, fitting: Rows, val: Rows | None, listeners: Listeners = Listeners()) -> Search:  # noqa: B008
     """Carry a recipe out.
 
@@ -72,8 +101,15 @@ def search(recipe: Recipe, fitting: Rows, val: Rows | None, listeners: Listeners
       val: the rows to choose on; without them the last setting of a recipe is taken, which should have one only.
 
     Raises:
-      RunError: training diverged; or `best` without validation rows.
+      RunError: training diverged, or the head is not finite; or `best` without validation rows.
     """
     if isinstance(recipe, Best) and val is None:
         raise RunError("the recipe best chooses between recipes on validation rows, and there are none")
-    return SEARCHES[type(recipe)](recipe, fitting, val, listeners)
+    found = SEARCHES[type(recipe)](recipe, fitting, val, listeners)
+    require_finite(found.head, recipe)
+
+    @pinned()
+    def refit(rows: Rows) -> keras.Model:
+        return require_finite(found.refit(rows), recipe)
+
+    return replace(found, refit=refit)

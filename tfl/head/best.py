@@ -10,6 +10,7 @@ from typing import Any
 from tfl.errors import RunError
 from tfl.head import knn, logistic, mlp, ridge
 from tfl.head.examples import Rows
+from tfl.head.model import require_finite
 from tfl.head.search import Listeners, Search, Trial, best_of
 from tfl.head.sgd import search_grid
 from tfl.recipes import Best, Grid, Knn, Logistic, Mlp, Ridge
@@ -41,7 +42,9 @@ def search(recipe: Best, fitting: Rows, val: Rows, listeners: Listeners = Listen
             break
         begun += 1
         try:
-            searches.append(search_one())
+            found = search_one()
+            require_finite(found.head, "it diverged", "the other recipes go on")
+            searches.append(found)
         except RunError as error:
             logger.warning("%s is left out: %s", name, error)
             failures.append(error)

@@ -15,6 +15,8 @@ from keras import ops
 
 from tfl import engine, hdf5, trust
 from tfl.errors import RunError
+from tfl.keras_settings import pinned
+from tfl.weights import stored_member
 
 MAX_CONFIG_BYTES = 1 << 20  # of a head's file
 SIMILARITY_BYTES = 256 << 20  # of the cosines that a block of rows may take
@@ -66,6 +68,7 @@ def normalised(features: Any) -> Any:
     return features / ops.maximum(ops.sqrt(ops.sum(features * features, axis=-1, keepdims=True)), 1e-12)
 
 
+@pinned()
 def dense(parameters: Sequence[tuple[Any, Any]]) -> keras.Model:
     """A head of Dense layers, ReLU between them.
 
@@ -92,6 +95,7 @@ def _dense_of(widths: Sequence[int]) -> keras.Model:
     return keras.Sequential([*layers, keras.layers.Dense(widths[-1], name="logits")], name="head")
 
 
+@pinned()
 def neighbours(memory: np.ndarray, votes: np.ndarray, k: int, temperature: float, divisor: float = 1.0) -> keras.Model:
     """A head that votes: normalised memory `(m, d)`, votes `(m, c)`."""
     layer = Neighbours(len(votes), votes.shape[1], k, float(temperature), float(divisor), name="logits")
@@ -104,6 +108,7 @@ def _voting(num_features: int, layer: Neighbours) -> keras.Model:
     return keras.Sequential([keras.Input((num_features,), name="features"), layer], name="head")
 
 
+@pinned()
 def with_temperature(head: keras.Model, temperature: float) -> keras.Model:
     """The same head with its logits divided by a temperature."""
     last = head.layers[-1]
@@ -114,6 +119,7 @@ def with_temperature(head: keras.Model, temperature: float) -> keras.Model:
     return dense([*hidden, (kernel / np.float32(temperature), bias / np.float32(temperature))])
 
 
+@pinned()
 def load(path: Path) -> keras.Model:
     """The head in a `.keras` file, features `(n, d)` to logits `(n, c)`.
 
@@ -126,13 +132,15 @@ def load(path: Path) -> keras.Model:
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive, tempfile.TemporaryDirectory() as scratch:
             stamp = trust.Stamp.of(os.fstat(file.fileno()))
-            layers = json.loads(_member(archive, "config.json", MAX_CONFIG_BYTES))["config"]["layers"]
+            layers = json.loads(stored_member(archive, "config.json", MAX_CONFIG_BYTES))["config"]["layers"]
             weights = Path(scratch) / "model.weights.h5"
-            weights.write_bytes(_member(archive, weights.name, stamp.num_bytes))
+            weights.write_bytes(stored_member(archive, weights.name, stamp.num_bytes))
             if not trust.is_known_as(stamp):
                 hdf5.require_harmless(weights, RunError)
             head = _described(layers, weights.stat().st_size // np.dtype(np.float32).itemsize)
-            head.load_weights(weights)
+            with hdf5.without_locks():
+                head.load_weights(weights)
+            require_finite(head, "it holds no numbers", "its training diverged")
     except MemoryError:
         raise
     except Exception as error:  # of damaged files zipfile, json and Keras raise a dozen kinds of exception
@@ -141,14 +149,23 @@ def load(path: Path) -> keras.Model:
     return head
 
 
-def _member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
-    """A member that is stored as it is, as Keras stores it: a compressed one may be any size."""
-    member = archive.getinfo(name)
-    if member.file_size > max_bytes:
-        raise RunError(f"its member {name} has {member.file_size:,} bytes; at most {max_bytes:,} are read")
-    if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
-        raise RunError(f"its member {name} is compressed")
-    return archive.read(member)
+def require_finite(head: keras.Model, made_by: str, advice: str) -> None:
+    """Refuse a head with weights that are no numbers.
+
+    Args:
+      made_by: what made the head, in words.
+      advice: what to try.
+
+    Raises:
+      RunError: which tensor, and how many of its values are not finite.
+    """
+    for weight in head.weights:
+        values = ops.convert_to_numpy(weight)
+        if num_bad := values.size - int(np.isfinite(values).sum()):
+            raise RunError(
+                f"{made_by}: {num_bad:,} of {values.size:,} values of the head's {weight.path} are not finite "
+                f"(NaN or infinite); {advice}"
+            )
 
 
 def _described(layers: Any, num_values: int) -> keras.Model:
@@ -194,6 +211,7 @@ def _is_size(value: Any) -> bool:
     return type(value) is int and value > 0
 
 
+@pinned()
 def logits_of(head: keras.Model, features: np.ndarray, block_rows: int = 8192) -> np.ndarray:
     """The head's logits `(n, c)` of features `(n, d)`, in blocks."""
     last = head.layers[-1]

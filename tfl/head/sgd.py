@@ -17,6 +17,7 @@ from tfl.errors import RunError
 from tfl.head.examples import Examples, Rows, to_device
 from tfl.head.model import dense, logits_of
 from tfl.head.search import Epoch, Listeners, OnEpoch, Search, best_of, silent, trial
+from tfl.keras_settings import pinned
 from tfl.metrics import measure_blocks
 from tfl.recipes import Grid, Reference
 
@@ -51,6 +52,7 @@ class _Common:
 State = tuple[Any, ...]  # kernels (d, K c), biases (K c,), and the velocities of both
 
 
+@pinned()
 def fit(
     recipe: Reference,
     train: Examples,
