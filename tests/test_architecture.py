@@ -14,6 +14,7 @@ ROOMS = (
     "errors",
     "paths",
     "scratch",
+    "places",
     "extras",
     "spec",
     "strict",

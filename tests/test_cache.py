@@ -1,13 +1,16 @@
 import errno
 import fcntl
+import hashlib
 import json
 import multiprocessing
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
@@ -15,7 +18,7 @@ import numpy as np
 import pytest
 from test_spec import OTHER_VALUES
 
-from tfl import trust
+from tfl import trust, words
 from tfl.cache import (
     Cost,
     DamagedShardError,
@@ -26,6 +29,7 @@ from tfl.cache import (
     inspect,
     list_caches,
     lock,
+    merge,
     open_cache,
     overview,
     verification,
@@ -33,6 +37,7 @@ from tfl.cache import (
 )
 from tfl.cache.file import header_of
 from tfl.cache.shards import read_shard
+from tfl.datasets import BadImage
 from tfl.errors import CacheError
 from tfl.spec import CacheSpec, DatasetSpec, FeatureSpec
 
@@ -416,6 +421,7 @@ def test_a_file_from_elsewhere_is_examined_once(path, monkeypatch):
 
 def test_no_notes_can_be_made(path, monkeypatch):
     monkeypatch.setattr(trust, "_known", lambda: path / "no folder")
+    monkeypatch.setattr("tfl.places.temporary_home", lambda: path / "no folder either")
     trust.remember(path)
     assert len(open_cache(path).read("test").labels) == 3
 
@@ -428,6 +434,93 @@ def test_notes_of_files_that_are_gone_go(path, tmp_path, monkeypatch):
     copy.unlink()
     trust.remember(path)
     assert len(list((tmp_path / "notes").iterdir())) == 1
+
+
+def stat_with(monkeypatch, path, **values):
+    """Let `path.stat()` say something else; the file system gives no inode on request, and no change time ever."""
+    stat = type(path).stat
+
+    def changed(self, **options):
+        state = stat(self, **options)
+        if self != path:
+            return state
+        names = ("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns", "st_mode")
+        return SimpleNamespace(**{**{name: getattr(state, name) for name in names}, **values})
+
+    monkeypatch.setattr(type(path), "stat", changed)
+
+
+def test_a_foreign_file_in_a_reused_inode_is_not_ones_own(path, monkeypatch):
+    """The same device, inode, size and time of modification, after `rm` and `cp --preserve`; only the ctime differs."""
+    before = path.stat()
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.unlink()
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    stat_with(monkeypatch, path, st_ino=before.st_ino)
+    state = path.stat()
+    assert (state.st_ino, state.st_size, state.st_mtime_ns) == (before.st_ino, before.st_size, before.st_mtime_ns)
+    assert not trust.is_own(path)
+    assert not trust.is_known(path)
+    trust.remember(path)
+    assert trust.is_known(path)
+    assert not trust.is_own(path)
+
+
+@pytest.mark.parametrize("change", ["mode", "name", "link", "folder"])
+def test_ones_own_file_stays_that_under_another_name_or_mode(path, tmp_path, change, monkeypatch):
+    monkeypatch.setattr(trust, "_known", lambda: tmp_path / "notes")
+    trust.remember(path, is_own=True)
+    other = path.with_name("moved.h5")
+    if change == "mode":
+        path.chmod(0o444)
+        other = path
+    elif change == "name":
+        path.rename(other)
+    elif change == "link":
+        other.hardlink_to(path)
+    else:
+        (tmp_path / "inner").mkdir()
+        path.rename(tmp_path / "inner" / path.name)
+        other = (tmp_path / "inner").rename(tmp_path / "moved") / path.name
+    trust.remember(Path(__file__))  # the notes of files that are gone go
+    assert trust.is_own(other)
+    monkeypatch.setattr(trust, "_sha256", lambda path: pytest.fail("read again"))
+    assert trust.is_own(other)
+
+
+def test_notes_without_a_change_time_do_not_count(path, tmp_path, monkeypatch):
+    """Of the version before: the inode may have been reused since."""
+    monkeypatch.setattr(trust, "_known", lambda: tmp_path / "notes")
+    (tmp_path / "notes").mkdir()
+    state = path.stat()
+    note = tmp_path / "notes" / f"{state.st_dev:x}-{state.st_ino:x}"
+    note.write_bytes(b"own %d %d\n%s" % (state.st_size, state.st_mtime_ns, os.fsencode(path)))
+    assert not trust.is_known(path)
+    for damaged in (b"", b"own", b"own 1 2 3 4 5 6", b"\xff\xfe", b"own x y z -\n/a"):
+        note.write_bytes(damaged)
+        assert not trust.is_known(path)
+    assert len(open_cache(path).read("test").labels) == 3
+    assert trust.is_known(path)
+
+
+def test_a_file_whose_writer_was_killed_after_the_rename_is_ones_own(tmp_path, monkeypatch):
+    """A kill between the rename and the note of the new name leaves the note of the old one."""
+    write = trust._write
+
+    def die_at_the_second(note):
+        if note.path == tmp_path / "c.h5":
+            raise KeyboardInterrupt
+        write(note)
+
+    partial = begin(tmp_path / "c.h5")
+    with monkeypatch.context() as patch, partial.held():
+        fill(partial)
+        patch.setattr(trust, "_write", die_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            finish(partial)
+    assert trust.is_own(tmp_path / "c.h5")
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "text", "gone"])
@@ -764,3 +857,167 @@ def test_a_file_of_others_in_the_folder_is_passed_over(path, monkeypatch, caplog
     monkeypatch.setattr(trust, "is_known", refuse)
     assert [cache.path for cache in list_caches(path.parent)] == [path]
     assert "passed over: " in caplog.text
+
+
+def exchange(first, second):
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+
+
+def damaged_on_the_way(partial):
+    """Finish as `precompute` does: a shard that is named as damaged is removed and made again."""
+    named = []
+    while True:
+        try:
+            finish(partial)
+            return named
+        except DamagedShardError as damage:
+            named.append(str(damage))
+            damage.path.unlink()
+            fill(partial)
+
+
+def assert_right(path):
+    cache = open_cache(path)
+    for role, count in NUM_ROWS.items():
+        for found, expected in zip(cache.read(role), rows(role, 0, count), strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train-000000000", "train-000000004"),
+        ("train-000000008", "train-000000004"),
+        ("test-000000000", "train-000000000"),
+    ],
+)
+def test_two_shards_exchanged_are_made_again(tmp_path, names):
+    partial = begin(tmp_path / "c.h5")
+    with partial.held():
+        fill(partial)
+        exchange(*(partial.folder / f"{name}.shard" for name in names))
+        named = damaged_on_the_way(partial)
+    assert len(named) == 2
+    assert all(re.search(r"it holds \w+ rows \d+ to \d+ of the cache .*; expected", line) for line in named)
+    assert_right(tmp_path / "c.h5")
+
+
+@pytest.mark.parametrize("change", ["another cache", "a shorter one", "an earlier version"])
+def test_a_shard_of_other_rows_is_made_again(tmp_path, change):
+    partial = begin(tmp_path / "c.h5")
+    spec, making = (OTHER, MAKING) if change == "another cache" else (SPEC, {**MAKING, "shard_rows": 2})
+    other = PartialCache(tmp_path / "other.h5", spec, NUM_ROWS, making)
+    with partial.held(), other.held():
+        fill(partial)
+        fill(other)
+        shard = partial.folder / "train-000000004.shard"
+        if change == "an earlier version":
+            _, header, arrays = shard.read_bytes().split(b"\n", 2)
+            values = json.loads(header)
+            del values["place"]
+            content = json.dumps(values).encode() + b"\n" + arrays
+            shard.write_bytes(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+        else:
+            shard.write_bytes((other.folder / shard.name).read_bytes())
+        (line,) = damaged_on_the_way(partial)
+    expected = "it does not say which rows it holds" if change == "an earlier version" else "expected train rows 4 to 8"
+    assert expected in line
+    assert_right(tmp_path / "c.h5")
+
+
+def test_a_file_that_no_command_could_open_gets_no_name_and_the_shards_stay(tmp_path, monkeypatch):
+    partial = begin(tmp_path / "c.h5")
+    write = merge._write_attributes
+
+    def write_badly(file, spec, described):
+        write(file, spec, {**described, "class_names": ["one"]})
+
+    with partial.held():
+        fill(partial)
+        before = sorted(partial.folder.iterdir())
+        with monkeypatch.context() as patch:
+            patch.setattr(merge, "_write_attributes", write_badly)
+            with pytest.raises(CacheError, match="was not made, .* its class_names are .*shards are kept in"):
+                finish(partial)
+        assert sorted(partial.folder.iterdir()) == before
+        assert not partial.path.exists()
+        finish(partial)
+    assert_right(tmp_path / "c.h5")
+
+
+def with_skipped(path, num_skipped, length):
+    """A cache of 5 training rows and 3 test rows, and a list of images that were left out of that size."""
+    num_rows = {"train": 5 + num_skipped, "test": 3}
+    partial = PartialCache(path, SPEC, num_rows, {**MAKING, "shard_rows": 5 + num_skipped})
+    skipped = [BadImage(f"bad_{i}", "x" * length) for i in range(num_skipped)]
+    with partial.held():
+        train, test = partial.missing()
+        partial.write(train, rows("train", 0, 5), Cost(1.0, 5), skipped)
+        partial.write(test, rows("test", 0, 3), Cost(1.0, 3))
+        unfinished = inspect(path)
+        finish(partial)
+    return unfinished
+
+
+def test_more_skipped_images_than_a_file_can_list_are_counted(tmp_path):
+    """25 MB of reasons, 16 MiB of which fit."""
+    path = tmp_path / "c.h5"
+    unfinished = with_skipped(path, 25, 1_000_000)
+    assert (unfinished["num_skipped"], len(unfinished["skipped"])) == (25, 25)
+    cache = open_cache(path)
+    assert cache.num_skipped == 25
+    listed = [image["id"] for image in cache.provenance["skipped"]]
+    assert listed == [f"bad_{i}" for i in range(16)]
+    assert cache.read("train").ids.tolist() == [b"train_%d" % i for i in range(5)]
+    assert verify(path) == []
+    lines = list(words.of_cache(inspect(path)))
+    assert any(line.endswith(" 25 bad images:") for line in lines)
+    assert "  ... and 9 more" in lines
+    assert not (tmp_path / "c.h5.partial").exists()
+
+
+def test_few_skipped_images_are_all_listed(tmp_path):
+    with_skipped(tmp_path / "c.h5", 3, 10)
+    provenance = open_cache(tmp_path / "c.h5").provenance
+    assert (provenance["num_skipped"], len(provenance["skipped"])) == (3, 3)
+
+
+@pytest.mark.parametrize("number", [2, -1, "3", None, 3.0, True])
+def test_a_number_of_skipped_images_that_cannot_be(tmp_path, number):
+    path = tmp_path / "c.h5"
+    with_skipped(path, 3, 10)
+    with h5py.File(path, "r+", libver=("v110", "v110")) as file:
+        provenance = json.loads(file.attrs["provenance"])
+        file.attrs["provenance"] = np.bytes_(json.dumps({**provenance, "num_skipped": number}))
+    with pytest.raises(CacheError, match="provenance.num_skipped is"):
+        header_of(path)
+
+
+@pytest.mark.parametrize(
+    ("spec", "names", "message"),
+    [
+        (SPEC, [f"{i:0300}" for i in range(60_000)], "class_names of this cache would take 18,240,000 bytes, .*fewer"),
+        (replace(SPEC, dataset=replace(SPEC.dataset, train_split="train" * 4_000_000)), NAMES, "the spec of .*shorter"),
+        (SPEC, ["one"], "the dataset has 1 classes; a cache needs two or more"),
+    ],
+)
+def test_what_no_file_can_hold_is_refused_before_any_row(tmp_path, spec, names, message):
+    partial = PartialCache(tmp_path / "c.h5", spec, NUM_ROWS, MAKING)
+    with pytest.raises(CacheError, match=message):
+        partial.require_storable(names, dict(TYPED))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_wider_than_a_chunk_may_be(tmp_path):
+    """A chunk of one row would have more than the 16 MiB that are read."""
+    wide = (1 << 22) + 1
+    partial = PartialCache(tmp_path / "c.h5", SPEC, {"train": 2, "test": 1}, MAKING)
+    with partial.held():
+        for shard in partial.missing():
+            features = np.full((shard.num_rows, wide), shard.num_rows, np.float32)
+            partial.write(shard, rows(*shard)._replace(features=features), Cost(1.0, 1))
+        finish(partial)
+    assert open_cache(tmp_path / "c.h5").read("train").features[1, -1] == 2.0
+    assert verify(tmp_path / "c.h5") == []

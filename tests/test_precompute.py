@@ -1,3 +1,5 @@
+import hashlib
+import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -125,6 +127,39 @@ def test_rows_of_another_cache_are_copied_by_id(features, dataset, settings, cap
         np.testing.assert_allclose(ours.features, expected.features, rtol=1e-4, atol=1e-6)
         np.testing.assert_array_equal(ours.ids, expected.ids)
         np.testing.assert_array_equal(ours.labels, expected.labels)
+
+
+def poisoned(path):
+    """A stranger's file: whole, verified, of the same spec but for the rows, and with features of its own."""
+    with h5py.File(path, "r+", libver=("v110", "v110")) as file:
+        features = np.full_like(file["train/features"][:], 77.0)
+        file["train/features"][:] = features
+        digests = json.loads(file.attrs["digests"])
+        digests["train/features"] = "sha256:" + hashlib.sha256(features.tobytes()).hexdigest()
+        file.attrs["digests"] = np.bytes_(json.dumps(digests))
+
+
+def test_rows_of_a_strangers_cache_are_not_copied(features, dataset, settings, caplog):
+    donor = precompute(features, replace(dataset, train_split="train[:30]"), settings)
+    poisoned(donor)
+    stranger = donor.with_name("stranger-" + donor.name)
+    stranger.write_bytes(donor.read_bytes())
+    donor.unlink()
+    assert open_cache(stranger).read("train").features[0, 0] == 77.0, "it is read where it is asked for"
+    path = precompute(features, dataset, settings)
+    assert open_cache(path).provenance["images_computed"] == 110
+    assert "copied" not in open_cache(path).provenance
+    (line,) = (record.message for record in caplog.records if str(stranger) in record.message)
+    assert line.startswith(f"no rows are copied from {stranger}, for it was not made by this user's tfl")
+    assert "Nothing needs to be done; remove the file if it is not wanted" in line
+    assert_same(path, precompute(features, dataset, replace(settings, cache_dir=settings.cache_dir / "whole")))
+
+
+def test_rows_of_ones_own_cache_are_copied_after_it_was_moved(features, dataset, settings):
+    donor = precompute(features, replace(dataset, train_split="train[:30]"), settings)
+    donor.rename(donor.with_name("kept-" + donor.name))
+    cache = open_cache(precompute(features, dataset, settings))
+    assert cache.provenance["images_computed"] == 110 - 70
 
 
 VIEWS = ("original", "hflip", "crop4")
@@ -292,6 +327,7 @@ def test_a_cache_whose_width_is_not_its_specs_gives_nothing(features, dataset, s
     with h5py.File(cache.path, "r+", libver=("v110", "v110")) as file:
         file.attrs["spec"], file.attrs["fingerprint"] = np.bytes_(spec.to_json()), np.bytes_(spec.fingerprint)
     cache.path.rename(cache.path.with_name("colours-tiny-12-claim.h5"))
+    trust.remember(cache.path.with_name("colours-tiny-12-claim.h5"), is_own=True)  # else it is not looked at
     assert open_cache(cache.path.with_name("colours-tiny-12-claim.h5")).spec == spec
     computed.clear()
     precompute(features, dataset, settings)
@@ -633,6 +669,45 @@ def test_another_processor_does_not_go_on(features, dataset, settings, monkeypat
         precompute(features, dataset, settings)
 
 
+def test_another_environment_does_not_go_on(features, dataset, settings, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("tfl.cache.PartialCache.finish", lambda self, *described: pytest.fail("killed here"))
+        patch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+        with pytest.raises(pytest.fail.Exception):
+            precompute(features, dataset, settings)
+    with pytest.raises(CacheError, match="the environment's ONEDNN_MAX_CPU_ISA: AVX2 in the folder, not set now"):
+        precompute(features, dataset, settings)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    path = precompute(features, dataset, settings)
+    assert open_cache(path).provenance["environment"]["ONEDNN_MAX_CPU_ISA"] == "AVX2"
+    assert "environment (ONEDNN_MAX_CPU_ISA AVX2)" in "\n".join(words.of_cache(inspect(path)))
+
+
+def test_class_names_that_no_cache_can_hold_are_refused_before_any_image(features, dataset, settings, monkeypatch):
+    monkeypatch.setattr("tfl.cache.schema.MAX_TEXT_BYTES", 20)
+    monkeypatch.setattr(engine.Forward, "start", lambda *a: pytest.fail("computed"))
+    with pytest.raises(CacheError, match="the (spec|class_names) of this cache would take .* at most 20: "):
+        precompute(features, dataset, settings)
+    assert not settings.cache_dir.exists()
+
+
+def test_two_shards_exchanged_are_made_again(features, dataset, settings, monkeypatch, caplog):
+    finish = PartialCache.finish
+
+    def exchange_first(self, *described):
+        if not caplog.text:
+            first, second = (self.folder / f"train-{start:09d}.shard" for start in (0, 16))
+            content = first.read_bytes()
+            first.write_bytes(second.read_bytes())
+            second.write_bytes(content)
+        return finish(self, *described)
+
+    monkeypatch.setattr(PartialCache, "finish", exchange_first)
+    path = precompute(features, dataset, settings)
+    assert caplog.text.count("is damaged: it holds train rows") == 2
+    assert_same(path, precompute(features, dataset, replace(settings, cache_dir=settings.cache_dir / "whole")))
+
+
 def test_provenance_says_what_made_it(features, dataset, settings):
     provenance = open_cache(precompute(features, dataset, settings)).provenance
     assert provenance["engine"] == "tensorflow"
@@ -811,7 +886,7 @@ def test_only_files_that_may_donate_rows_are_looked_through(features, dataset, s
     monkeypatch.setattr(trust, "problems_of", lambda kind, path: examined.append(path.name) or examine(kind, path))
     cache = open_cache(precompute(features, dataset, settings))
     assert examined == ["colours-tiny-12-copy.h5"]
-    assert cache.provenance["images_computed"] == 0
+    assert cache.provenance["images_computed"] == 110
 
 
 # --- splits that lose classes

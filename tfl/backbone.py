@@ -10,7 +10,6 @@ import math
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -21,11 +20,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfl import assets, hdf5, trust, weights
+from tfl import assets, hdf5, places, trust, weights
 from tfl.errors import AssetError, BackboneError
 from tfl.keras_settings import pinned
 from tfl.paths import expanded
 from tfl.resampling import resample
+from tfl.scratch import scratch_folder
 from tfl.spec import DIGEST_PREFIX, LAST_LAYER, FeatureSpec, View
 
 logger = logging.getLogger(__name__)
@@ -466,13 +466,16 @@ def _randomize(network: keras.Model) -> None:
 
 
 def _keras_models() -> Path:
-    """Where Keras keeps the weights files it downloads."""
-    return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
+    """Where Keras keeps the weights files it downloads: as it decides it itself (Keras 3.15.1)."""
+    has_own_place = os.access(places.expand_home("~"), os.W_OK)
+    chosen = os.environ.get("KERAS_HOME", "~/.keras" if has_own_place else "/tmp/.keras")
+    place = places.expand_home(chosen)
+    return (place if os.access(place, os.W_OK) else Path("/tmp/.keras")) / "models"
 
 
 def _load_resnet50_imagenet(network: keras.Model, spec: FeatureSpec) -> None:
     official_file = _keras_models() / Path(assets.RESNET50_URL).name
-    converted = assets.home() / "weights" / "resnet50_imagenet_notop.weights.h5"
+    converted = places.find(Path("weights") / "resnet50_imagenet_notop.weights.h5")
 
     def official() -> None:
         if not official_file.exists() and not assets.is_reachable(assets.RESNET50_URL):
@@ -481,7 +484,7 @@ def _load_resnet50_imagenet(network: keras.Model, spec: FeatureSpec) -> None:
 
     def copy() -> None:
         if not converted.exists():
-            _convert(assets.resnet50_tensors(), network, converted)
+            _convert(assets.resnet50_tensors(), network, places.writable("weights") / converted.name)
         else:
             _load_converted(network, converted)
 
@@ -513,12 +516,11 @@ def _convert(tensors: dict[str, np.ndarray], network: keras.Model, path: Path) -
         weight.assign(tensors[weight.path])
     _require_pinned(network, assets.RESNET50_PACKAGE.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-        partial = Path(scratch) / path.name
+    with scratch_folder(path.parent) as scratch:
+        partial = scratch / path.name
         with hdf5.without_locks():
             network.save_weights(partial)
-        partial.replace(path)
-    trust.remember(path, is_own=True)
+        trust.rename_own(partial, path)
 
 
 def _require_pinned(network: keras.Model, where: str) -> None:

@@ -23,7 +23,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from tfl import extras, paths, words
+from tfl import extras, paths, places, words
 from tfl.errors import CacheError, DatasetError, ExtraError, RunError, SpecError, TflError
 from tfl.recipes import RECIPES, Mlp, Recipe, RecipeName, Reference, Selection, Shots, name_of
 from tfl.spec import Artefact, DatasetSpec, FeatureSpec, Settings, View
@@ -466,6 +466,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with standard_streams() as output:
         signal.signal(signal.SIGTERM, _end)
         log_to_stderr()
+        places.provide_home()
         try:
             code = _carry_out(list(sys.argv[1:] if arguments is None else arguments))
         except SystemExit as end:

@@ -120,6 +120,8 @@ def precompute(
         _accept(open_cache(path, expected=spec), settings)
         partial.discard_if_finished()
         return path
+    provenance: dict[str, object] = {"typed": _typed(features, dataset, source)}
+    partial.require_storable(source.class_names, provenance)
     partial.require_room(backbone.num_features)
     with partial.held():
         if not path.exists():  # else another process has made it since
@@ -127,7 +129,7 @@ def precompute(
             _say_nearest(spec, relatives)
             donors = Donors(spec, relatives, backbone.columns)
             job = _Job(source, spec, settings, backbone, partial, donors, on_progress)
-            job.run({"typed": _typed(features, dataset, source)})
+            job.run(provenance)
     return path
 
 
@@ -140,10 +142,11 @@ def _typed(features: FeatureSpec, dataset: DatasetSpec, source: Dataset) -> dict
 
 
 def _accept(cache: Cache, settings: Settings) -> None:
-    skipped = cache.provenance.get("skipped", [])
+    count = cache.num_skipped
     if settings.on_bad_image == "error":
-        _refuse([BadImage(image["id"], image["reason"]) for image in skipped])
-    logger.info("already there: %s%s", cache.path, f" ({len(skipped)} bad images were left out)" if skipped else "")
+        skipped = cache.provenance.get("skipped", [])
+        _refuse([BadImage(image["id"], image["reason"]) for image in skipped], count)
+    logger.info("already there: %s%s", cache.path, f" ({count} bad images were left out)" if count else "")
 
 
 def _say_nearest(spec: CacheSpec, caches: list[Cache]) -> None:
@@ -154,17 +157,6 @@ def _say_nearest(spec: CacheSpec, caches: list[Cache]) -> None:
     lines, nearest = min(((differences(cache.spec, spec), cache) for cache in kin), key=lambda pair: len(pair[0]))
     if lines:  # none: a copy of this very file under another name
         logger.info("%s does not serve:" + "\n  %s" * len(lines), nearest.path, *lines)
-
-
-def _refuse(bad: list[BadImage]) -> None:
-    if bad:
-        more = [f"  ... and {len(bad) - MAX_NAMED} more"] if len(bad) > MAX_NAMED else []
-        raise DatasetError(
-            f"{len(bad)} of the images cannot be used:",
-            *(f"  {image.reason}" for image in bad[:MAX_NAMED]),
-            *more,
-            "repair or remove them, or leave them out: --on-bad-image skip",
-        )
 
 
 def _require_coverage(counts: dict[Role, np.ndarray] | None, source: Dataset, settings: Settings) -> None:
@@ -186,6 +178,23 @@ def _require_coverage(counts: dict[Role, np.ndarray] | None, source: Dataset, se
             "takes every class alike), or take them as they are: --allow-missing-classes",
         )
     logger.warning("%s", "\n".join(lines))
+
+
+def _refuse(bad: list[BadImage], count: int | None = None) -> None:
+    """Refuse images that cannot be used, if there are any.
+
+    Args:
+      count: how many there are, if `bad` does not name all.
+    """
+    num_bad = len(bad) if count is None else count
+    if num_bad:
+        named = [image.reason for image in bad[:MAX_NAMED]]
+        more = [f"... and {num_bad - len(named)} more"] if num_bad > len(named) else []
+        raise DatasetError(
+            f"{num_bad} of the images cannot be used:",
+            *(f"  {line}" for line in [*named, *more]),
+            "repair or remove them, or leave them out: --on-bad-image skip",
+        )
 
 
 def _num_bytes(image: Example | BadImage) -> int:

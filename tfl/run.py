@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -24,6 +23,7 @@ from tfl.metrics import mcnemar
 from tfl.paths import expanded
 from tfl.recipes import Best, Grid, Knn, Logistic, Mlp, Recipe, Reference, Ridge, Selection, name_of
 from tfl.scores import Scores
+from tfl.scratch import libraries_in_scratch, scratch_folder
 from tfl.spec import CacheSpec, Role, View
 from tfl.text import file_name
 
@@ -244,8 +244,8 @@ def train(
     head.require_finite(trained.head, recipe)
     metrics = _metrics(trained, scores, cache, selection)
     _require_finite_loss(metrics, recipe)
-    with tempfile.TemporaryDirectory(dir=runs_dir, prefix=".") as scratch:
-        partial = Path(scratch) / folder.name
+    with scratch_folder(runs_dir) as scratch, libraries_in_scratch():
+        partial = scratch / folder.name
         partial.mkdir()
         trained.head.save(partial / "head.keras")
         description = {

@@ -11,10 +11,21 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _NAME = re.compile(r"\.tfl-scratch-[0-9a-f]{32}")
+_redirected_from: list[str] = []
+"""The system's folder for temporary files, while `libraries_in_scratch` has put another one in its place."""
+
+
+def temporary_folder() -> Path:
+    """Return the system's folder for temporary files.
+
+    Raises:
+      OSError: no such folder can be written to.
+    """
+    return Path(_redirected_from[0] if _redirected_from else tempfile.gettempdir())
 
 
 @contextlib.contextmanager
@@ -27,7 +38,7 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     Raises:
       OSError: the folder cannot be made.
     """
-    place = Path(tempfile.gettempdir()) if parent is None else parent
+    place = temporary_folder() if parent is None else parent
     remove_abandoned(place)
     folder, lock = _make(place)
     try:
@@ -35,6 +46,38 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+@contextlib.contextmanager
+def libraries_in_scratch() -> Iterator[None]:
+    """Let libraries, and the processes that are started, put their own temporary files into a scratch folder.
+
+    Keras saves a model by way of such files, TensorFlow and tf2onnx convert by way of them; a killed process would
+    leave them for ever. Changes `tempfile.tempdir` and the variable TMPDIR of this process until the context ends.
+    """
+    with scratch_folder() as folder:
+        restore = _redirect(folder)
+        try:
+            yield
+        finally:
+            restore()
+
+
+def _redirect(folder: Path) -> Callable[[], None]:
+    """Make `folder` the one for temporary files; return the function that undoes it."""
+    place, variable = tempfile.tempdir, os.environ.get("TMPDIR")
+    _redirected_from.append(tempfile.gettempdir())
+    tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
+
+    def restore() -> None:
+        _redirected_from.pop()
+        tempfile.tempdir = place
+        if variable is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = variable
+
+    return restore
 
 
 def remove_abandoned(parent: Path) -> None:

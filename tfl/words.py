@@ -108,8 +108,8 @@ def of_cache(found: dict[str, Any]) -> Iterator[str]:
 
 def _overview_of_file(found: dict[str, Any]) -> Iterator[str]:
     made = found["provenance"]
-    yield f"{'made':<11}  {', '.join(f'{key} {_joined(value)}' for key, value in made.items() if key != 'skipped')}"
-    yield from _left_out(made.get("skipped", []))
+    yield f"{'made':<11}  {_making(made)}"
+    yield from _left_out(made)
     yield f"{'rows':<11}  " + ", ".join(
         f"{role} {count:,} x {found['num_features']:,} {found['spec']['features']['feature_dtype']}"
         for role, count in found["rows"].items()
@@ -124,8 +124,8 @@ def _overview_of_file(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _overview_of_partial(found: dict[str, Any]) -> Iterator[str]:
-    yield f"{'made with':<11}  {', '.join(f'{key} {_joined(value)}' for key, value in found['made_with'].items())}"
-    yield from _left_out(found["skipped"])
+    yield f"{'made with':<11}  {_making(found['made_with'])}"
+    yield from _left_out(found)
     for role, rows in found["rows"].items():
         share = rows["finished"] / rows["total"]
         yield f"{'rows':<11}  {role} {rows['finished']:,} of {rows['total']:,} finished ({share:.0%})"
@@ -136,10 +136,20 @@ def _overview_of_partial(found: dict[str, Any]) -> Iterator[str]:
     )
 
 
-def _left_out(skipped: list[dict[str, str]]) -> Iterator[str]:
-    if skipped:
-        yield f"{'left out':<11}  {len(skipped)} bad images:"
+def _making(made: dict[str, Any]) -> str:
+    """How a cache was made, in one line, without the images that were left out."""
+    shown = {key: value for key, value in made.items() if key not in ("skipped", "num_skipped") and value != {}}
+    return ", ".join(f"{key} {_joined(value)}" for key, value in shown.items())
+
+
+def _left_out(found: dict[str, Any]) -> Iterator[str]:
+    """The number of images that were left out, and the first of them."""
+    skipped = found.get("skipped", [])
+    if count := found.get("num_skipped", len(skipped)):
+        yield f"{'left out':<11}  {count:,} bad images:"
         yield from (f"  {image['reason']}" for image in skipped[:MAX_CLASSES_SHOWN])
+        if (more := count - min(len(skipped), MAX_CLASSES_SHOWN)) > 0:
+            yield f"  ... and {more:,} more"
 
 
 def _aligned(names: Iterable[str]) -> list[str]:

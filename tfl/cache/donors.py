@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfl import trust
 from tfl.cache.file import Cache
 from tfl.errors import BackboneError
 from tfl.spec import CacheSpec, FeatureSpec, Role, View
@@ -34,7 +35,8 @@ class Donors:
 
     Args:
       spec: of the new cache.
-      caches: of any spec; those that do not serve are passed over. Those of exactly its features come first.
+      caches: of any spec; those that do not serve are passed over, and those that this user's tfl did not make: rows
+        out of them would count as one's own. Those of exactly its features come first.
       columns_of: the columns of a row of features under a spec that differs from ours in layers and poolings alone.
     """
 
@@ -43,7 +45,7 @@ class Donors:
         for cache in sorted(caches, key=lambda cache: cache.spec.features != spec.features):
             if cache.spec.dataset.images == spec.dataset.images:
                 columns = _columns_that_serve(cache, spec.features, columns_of)
-                if columns is not None:
+                if columns is not None and _is_own(cache):
                     self._held += [_index(cache, role, columns) for role in cache.num_rows]
                     what = "rows" if cache.spec.features == spec.features else "columns of the rows"
                     logger.info("%s that %s holds are copied, not computed again", what, cache.path)
@@ -85,6 +87,18 @@ class Donors:
             ours = block[:, held.columns]  # (n, d)
             features |= {id_: feature for (_, id_), feature in zip(places, ours, strict=True)}
         return features, copied
+
+
+def _is_own(cache: Cache) -> bool:
+    """Whether this user's tfl made a cache; else say that its rows are not taken."""
+    if trust.is_own(cache.path):
+        return True
+    logger.warning(
+        "no rows are copied from %s, for it was not made by this user's tfl, or was copied or changed since: they are "
+        "computed. Nothing needs to be done; remove the file if it is not wanted",
+        cache.path,
+    )
+    return False
 
 
 def _origin(cache: Cache) -> dict[str, Any]:

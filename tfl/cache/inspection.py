@@ -27,7 +27,7 @@ def inspect(path: Path) -> dict[str, Any]:
       Plain values for JSON. Of both: `path`, `bytes`, `format`, `fingerprint`, `spec`. Of a file: `class_names`,
       `num_features`, `rows` by role, `class_counts` by role and name, `provenance`, `checked` (what this reading has
       checked). Of a folder: `rows` by role with `finished` and `total`, `seconds` and `images_computed` so far,
-      `seconds_left` (null before the first shard), `skipped`, `held_by`, `made_with`.
+      `seconds_left` (null before the first shard), `skipped`, `num_skipped`, `held_by`, `made_with`.
 
     Raises:
       CacheError: neither is there, or it is damaged.
@@ -127,6 +127,7 @@ def _inspect_partial(partial: PartialCache) -> dict[str, Any]:
         "images_computed": computed,
         "seconds_left": round(images_left * seconds / computed, 1) if computed else None,
         "skipped": totals["skipped"],
+        "num_skipped": len(totals["skipped"]),
         "held_by": holder_of(partial.folder),
         "made_with": partial.making,
     }

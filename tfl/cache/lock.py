@@ -11,13 +11,16 @@ import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
+from tfl.cache.plain_files import open_regular
 from tfl.cache.shards import raise_if_full
 from tfl.errors import CacheError
+from tfl.text import printable
 
 TRIES = 5  # for `holder_of`, in another process, holds the lock for an instant
 SECONDS_BETWEEN_TRIES = 0.05
+MAX_HOLDER_BYTES = 300  # of a lock file; host names have 253 at most
 NO_LOCKS = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS}  # of a shared disk without a lock service
 
 
@@ -29,7 +32,7 @@ def locked(folder: Path, what: str) -> Iterator[None]:
       what: the words for what is being made, for the refusal.
 
     Raises:
-      CacheError: another process holds it; which one, on which host.
+      CacheError: another process holds it; which one, on which host. Or its lock is no regular file.
     """
     lock, has_locks = _taken(folder, what)
     with lock:
@@ -41,7 +44,7 @@ def locked(folder: Path, what: str) -> Iterator[None]:
                 (folder / "lock").unlink(missing_ok=True)
 
 
-def _sign(lock: TextIO, folder: Path) -> None:
+def _sign(lock: BinaryIO, folder: Path) -> None:
     """Write who holds the lock; straight to the file, so that nothing waits in a buffer for a disk that is full."""
     text = f"process {os.getpid()} on {platform.node()}".encode()
     try:
@@ -58,7 +61,7 @@ def _sign(lock: TextIO, folder: Path) -> None:
 def holder_of(folder: Path) -> str:
     """The process that works in a folder, `process 17 on host`; empty if none does."""
     try:
-        with (folder / "lock").open(encoding="utf-8") as lock:
+        with open_regular(folder / "lock") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -66,12 +69,12 @@ def holder_of(folder: Path) -> str:
             except OSError as error:
                 holder = _holder(lock)
                 return holder if error.errno in NO_LOCKS and not _is_dead(holder) else ""
-    except OSError:
+    except (OSError, CacheError):
         pass
     return ""
 
 
-def _taken(folder: Path, what: str) -> tuple[TextIO, bool]:
+def _taken(folder: Path, what: str) -> tuple[BinaryIO, bool]:
     """The open lock file, locked, and whether the disk has locks at all.
 
     Another process that finishes removes the folder: then a new one is made.
@@ -79,7 +82,7 @@ def _taken(folder: Path, what: str) -> tuple[TextIO, bool]:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
-            lock = (folder / "lock").open("a+", encoding="utf-8")
+            lock = open_regular(folder / "lock", os.O_RDWR | os.O_CREAT)
             try:
                 has_locks = _take(lock, folder, what)
                 if _is_there(lock, folder):
@@ -90,12 +93,12 @@ def _taken(folder: Path, what: str) -> tuple[TextIO, bool]:
             lock.close()
 
 
-def _is_there(lock: TextIO, folder: Path) -> bool:
+def _is_there(lock: BinaryIO, folder: Path) -> bool:
     """Whether the open file is still the folder's."""
     return os.path.samestat(os.fstat(lock.fileno()), (folder / "lock").stat())
 
 
-def _take(lock: TextIO, folder: Path, what: str) -> bool:
+def _take(lock: BinaryIO, folder: Path, what: str) -> bool:
     """Take the lock or refuse; returns whether the disk has locks at all."""
     for is_last in (*[False] * TRIES, True):
         try:
@@ -118,19 +121,22 @@ def _take(lock: TextIO, folder: Path, what: str) -> bool:
     return False
 
 
-def _holder(lock: TextIO) -> str:
-    lock.seek(0)
-    return lock.read().strip()
+def _holder(lock: BinaryIO) -> str:
+    """Return what the lock file says, made safe to show: it may hold anything."""
+    text = os.pread(lock.fileno(), MAX_HOLDER_BYTES, 0).decode(errors="replace")
+    return printable(text.strip())
 
 
 def _is_dead(holder: str) -> bool:
     """Whether the holder was a process of this machine that is there no more; of another machine nobody can know."""
     process, _, host = holder.removeprefix("process ").partition(" on ")
-    if host != platform.node() or not process.isdigit():
+    if host != platform.node() or not (process.isascii() and process.isdecimal()):
         return False
+    if int(process) == 0:
+        return True
     try:
         os.kill(int(process), 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # no process has a number that large
         return True
     except PermissionError:
         pass

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import itertools
 import json
 import os
 import signal
@@ -17,28 +18,52 @@ import h5py
 import numpy as np
 
 from tfl import batches, trust
+from tfl.cache.file import header_of
 from tfl.cache.ids import UniqueIds
-from tfl.cache.schema import CHUNK_BYTES, FORMAT, HDF5_VERSION
-from tfl.cache.shards import UNFINISHED, Summary, raise_if_full, read_shard, read_summary, sync_folder, totals_of
+from tfl.cache.schema import (
+    CHUNK_BYTES,
+    FORMAT,
+    HDF5_VERSION,
+    MAX_CHUNK_BYTES,
+    fit_skipped,
+    require_signature,
+    require_storable,
+)
+from tfl.cache.shards import (
+    UNFINISHED,
+    Place,
+    Summary,
+    raise_if_full,
+    read_shard,
+    read_summary,
+    sync_folder,
+    totals_of,
+)
 from tfl.errors import CacheError
 from tfl.spec import DIGEST_PREFIX, CacheSpec, Role
 
+Shards = dict[Role, list[tuple[Path, Place]]]
+"""The shards of each role, in the order of their rows: where each is, and what it has to hold."""
 
-def merge(path: Path, folder: Path, shards: dict[Role, list[Path]], spec: CacheSpec, described: dict[str, Any]) -> None:
-    """Write the final file in `folder`, bring it to the disk, and give it its name.
+
+def merge(path: Path, folder: Path, shards: Shards, spec: CacheSpec, described: dict[str, Any]) -> None:
+    """Write the final file in `folder`, bring it to the disk, read its header back, and give it its name.
 
     Args:
       described: `class_names` and `provenance`, to which what the shards took and left out is added.
 
     Raises:
       DamagedShardError: a shard is not what was written.
-      CacheError: an id stands in two rows, a role has no image left, or the disk is full.
+      CacheError: an id stands in two rows, a role has no image left, the disk is full, or what was written is not as
+        the format says.
     """
-    summaries = {role: [read_summary(shard) for shard in of_role] for role, of_role in shards.items()}
+    summaries = {role: [read_summary(*shard) for shard in of_role] for role, of_role in shards.items()}
     totals = totals_of([summary for of_role in summaries.values() for summary in of_role])
-    described = {**described, "provenance": {**described["provenance"], **totals}}
+    provenance = fit_skipped({**described["provenance"], **totals})
+    described = {**described, "provenance": provenance}
+    require_storable(spec, described["class_names"], provenance)
     unfinished = folder / f"merged.{uuid.uuid4().hex[:8]}{UNFINISHED}"
-    needed = sum(shard.stat().st_size for of_role in shards.values() for shard in of_role)
+    needed = sum(shard.stat().st_size for of_role in shards.values() for shard, _ in of_role)
     try:
         with _Surviving(unfinished) as target:
             try:
@@ -49,19 +74,35 @@ def merge(path: Path, folder: Path, shards: dict[Role, list[Path]], spec: CacheS
             if target.error:
                 raise target.error
             target.sync()
-        unfinished.replace(path)
+        _require_readable(unfinished, path, folder)
+        trust.rename_own(unfinished, path)
     except OSError as error:
         raise_if_full(error, folder, needed)
         raise
     finally:
         unfinished.unlink(missing_ok=True)
     sync_folder(path.parent)
-    trust.remember(path, is_own=True)
+
+
+def _require_readable(unfinished: Path, path: Path, folder: Path) -> None:
+    """Read back what was written, as every command will.
+
+    Raises:
+      CacheError: what is not as the format says.
+    """
+    try:
+        require_signature(unfinished)
+        header_of(unfinished)
+    except CacheError as error:
+        raise CacheError(
+            f"{path} was not made, for no command could open what was written: {error.__cause__ or error}; the "
+            f"finished shards are kept in {folder}: report this as a fault of tfl"
+        ) from error
 
 
 def _write_file(
     target: "_Surviving",
-    shards: dict[Role, list[Path]],
+    shards: Shards,
     summaries: dict[Role, list[Summary]],
     spec: CacheSpec,
     described: dict[str, Any],
@@ -162,7 +203,7 @@ def _write_attributes(file: h5py.File, spec: CacheSpec, described: dict[str, Any
 
 def _write_role(
     group: h5py.Group,
-    shards: list[Path],
+    shards: list[tuple[Path, Place]],
     summaries: list[Summary],
     ids: UniqueIds,
     let_through: Callable[[], None],
@@ -176,7 +217,7 @@ def _write_role(
     digests: dict[str, Any] = {}
     start = 0
     with ThreadPoolExecutor(1) as reader:
-        for read in batches.ahead(reader, map(read_shard, shards)):
+        for read in batches.ahead(reader, itertools.starmap(read_shard, shards)):
             let_through()
             rows = read._replace(ids=read.ids.astype(id_dtype))
             if not digests:
@@ -194,7 +235,8 @@ def _write_role(
 
 
 def _create(group: h5py.Group, name: str, count: int, like: np.ndarray) -> None:
-    """An array of `count` rows; the bytes of a chunk, one row at least, are about `CHUNK_BYTES`."""
+    """An array of `count` rows; the bytes of a chunk are about `CHUNK_BYTES`, or one row's where that is more."""
     row_bytes = like.dtype.itemsize * int(np.prod(like.shape[1:]))
-    chunk = (max(1, min(count, CHUNK_BYTES // row_bytes)), *like.shape[1:])
+    row = like.shape[1:] if row_bytes <= MAX_CHUNK_BYTES else (CHUNK_BYTES // like.dtype.itemsize,)
+    chunk = (max(1, min(count, CHUNK_BYTES // row_bytes)), *row)
     group.create_dataset(name, (count, *like.shape[1:]), like.dtype, chunks=chunk, fletcher32=True)

@@ -1,7 +1,7 @@
 """The folder of finished shards that a cache file is made from, `<name>.h5.partial`.
 
 It holds `lock`, which says which process works in it; `manifest.json`, what the bits of the rows depend on (engine,
-versions, device, threads, batch size, shard rows); and the shards, `<role>-<first row>.shard`.
+versions, device, threads, batch size, environment, shard rows); and the shards, `<role>-<first row>.shard`.
 """
 
 import contextlib
@@ -15,12 +15,15 @@ import numpy as np
 
 from tfl.cache.file import Rows
 from tfl.cache.lock import locked
+from tfl.cache.manifest import EARLIER, MANIFEST, REQUESTED, describe, differences, read_manifest
 from tfl.cache.merge import merge
-from tfl.cache.schema import FORMAT
+from tfl.cache.plain_files import require_regular
+from tfl.cache.schema import require_storable
 from tfl.cache.shards import (
     UNFINISHED,
     Cost,
     DamagedShardError,
+    Place,
     Summary,
     read_shard,
     read_summary,
@@ -29,14 +32,9 @@ from tfl.cache.shards import (
     write_whole,
 )
 from tfl.datasets import BadImage
-from tfl.errors import CacheError, SpecError
+from tfl.errors import CacheError
 from tfl.spec import CacheSpec, Role
 
-MANIFEST = "manifest.json"
-EARLIER = "earlier_batch_sizes"
-"""In `making`, where memory did not suffice after a shard was finished: the sizes before `batch_size`."""
-REQUESTED = "requested_batch_size"
-"""In `making`, where memory did not suffice for it: the size that the folder was begun with."""
 ID_BYTES = 64  # an estimate, for the room on the disk
 SPARE_BYTES = 1 << 20
 
@@ -61,7 +59,7 @@ class PartialCache:
       path: the final file.
       num_rows: images of each role.
       making: what must be the same when a killed run goes on, for the bits to be the same: engine, versions,
-        device, threads, batch size, shard rows.
+        device, threads, batch size, environment, shard rows.
     """
 
     def __init__(self, path: Path, spec: CacheSpec, num_rows: dict[Role, int], making: dict[str, Any]) -> None:
@@ -79,15 +77,10 @@ class PartialCache:
           CacheError: it is no such folder.
         """
         try:
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            spec = CacheSpec.from_json(json.dumps(manifest["spec"]))
-            num_rows = {role: _positive(manifest["num_rows"][role]) for role in spec.dataset.roles}
-            _positive(manifest["shard_rows"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, SpecError) as error:
+            manifest = read_manifest(folder)
+        except CacheError as error:
             raise CacheError(f"{folder} is not the folder of an unfinished cache: {error}") from error
-        described = ("format", "fingerprint", "spec", "num_rows")
-        making = {key: value for key, value in manifest.items() if key not in described}
-        return cls(folder.with_suffix(""), spec, num_rows, making)
+        return cls(folder.with_suffix(""), *manifest)
 
     @classmethod
     def batch_size_of(cls, path: Path, requested: int) -> int:
@@ -130,6 +123,7 @@ class PartialCache:
 
     def _begin_or_go_on(self) -> None:
         manifest = self.folder / MANIFEST
+        require_regular(manifest)
         is_new = not manifest.exists() or not self._has_shards()
         sync_folder(self.folder.parent)
         for pattern in ("*.shard", f"*{UNFINISHED}") if is_new else (f"*{UNFINISHED}",):
@@ -138,26 +132,21 @@ class PartialCache:
         if is_new:
             self._write_manifest()
             return
-        ours = self._described()
         try:
-            theirs = dict(json.loads(manifest.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise CacheError(f"{manifest} is damaged ({error}); remove the folder to begin again") from error
-        if changed := [key for key in ours if ours[key] != theirs.get(key)]:
-            lines = [
+            theirs = read_manifest(self.folder)
+        except CacheError as error:
+            raise CacheError(f"{error}; remove the folder to begin again") from error
+        if lines := differences(describe(*theirs), describe(self.spec, self.num_rows, self.making)):
+            raise CacheError(
                 f"{self.folder} was begun with other settings, and its rows would differ in the last bits",
-                *(f"  {key}: {theirs.get(key)} in the folder, {ours[key]} now" for key in changed),
+                *(f"  {line}" for line in lines),
                 "go on with those settings, or remove the folder to begin again",
-            ]
-            raise CacheError(*lines)
-        self.making |= {key: value for key, value in theirs.items() if key not in ours}  # EARLIER, REQUESTED
-
-    def _described(self) -> dict[str, Any]:
-        spec = {"fingerprint": self.spec.fingerprint, "spec": json.loads(self.spec.to_json())}
-        return {"format": FORMAT, **spec, "num_rows": self.num_rows, **self.making}
+            )
+        self.making |= {key: theirs.making[key] for key in (EARLIER, REQUESTED) if key in theirs.making}
 
     def _write_manifest(self) -> None:
-        write_whole(self.folder / MANIFEST, json.dumps(self._described(), indent=2).encode())
+        manifest = describe(self.spec, self.num_rows, self.making)
+        write_whole(self.folder / MANIFEST, json.dumps(manifest, indent=2).encode())
 
     def reduce_batches(self, size: int) -> None:
         """Go on with batches of a smaller size, and keep which was requested, and which were the finished shards'."""
@@ -182,9 +171,9 @@ class PartialCache:
     def summaries(self) -> list[Summary]:
         """The headers of the finished shards; damaged ones, which the merge will name, are passed over."""
         found = []
-        for path in map(self._path_of, self.shards()):
+        for shard in self.shards():
             with contextlib.suppress(DamagedShardError):
-                found.append(read_summary(path))
+                found.append(read_summary(self._path_of(shard), self._place_of(shard)))
         return found
 
     def labels(self, role: Role) -> np.ndarray:
@@ -198,6 +187,9 @@ class PartialCache:
 
     def _path_of(self, shard: Shard) -> Path:
         return self.folder / f"{shard.role}-{shard.start:09d}.shard"
+
+    def _place_of(self, shard: Shard) -> Place:
+        return Place(self.spec.fingerprint, *shard)
 
     def require_room(self, num_features: int) -> None:
         """Refuse to begin what the disk has no room for: the missing shards, and beside all of them the final file.
@@ -223,23 +215,26 @@ class PartialCache:
         Raises:
           CacheError: the disk is full; nothing half-written is left.
         """
-        write_shard(self._path_of(shard), rows, cost, skipped or [])
+        write_shard(self._path_of(shard), self._place_of(shard), rows, cost, skipped or [])
+
+    def require_storable(self, class_names: tuple[str, ...], provenance: dict[str, Any]) -> None:
+        """Refuse to begin what no cache file can hold.
+
+        Raises:
+          CacheError: a text of the file's header would be too large, or there are too few classes.
+        """
+        require_storable(self.spec, class_names, {**self.making, **provenance})
 
     def finish(self, class_names: tuple[str, ...], provenance: dict[str, Any]) -> Path:
-        """Merge the shards into the final file: written in the folder, flushed to disk, renamed.
+        """Merge the shards into the final file: written in the folder, flushed to disk, read back, renamed.
 
         Raises:
           DamagedShardError: a shard is not what was written.
-          CacheError: an id stands in two rows, a role has no image left, or the disk is full.
+          CacheError: an id stands in two rows, a role has no image left, the disk is full, or what was written is not
+            as the format says; the shards are kept.
         """
-        shards: dict[Role, list[Path]] = {role: [] for role in self.num_rows}
+        shards: dict[Role, list[tuple[Path, Place]]] = {role: [] for role in self.num_rows}
         for shard in self.shards():
-            shards[shard.role].append(self._path_of(shard))
+            shards[shard.role].append((self._path_of(shard), self._place_of(shard)))
         merge(self.path, self.folder, shards, self.spec, {"class_names": class_names, "provenance": provenance})
         return self.path
-
-
-def _positive(value: Any) -> int:
-    if type(value) is not int or value < 1:
-        raise ValueError(f"{value!r} is not a number of rows")
-    return value

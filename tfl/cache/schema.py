@@ -47,6 +47,11 @@ class Header:
     num_rows: dict[Role, int]
     num_features: int
 
+    @property
+    def num_skipped(self) -> int:
+        """How many images were left out; `provenance` names as many of them as fit."""
+        return int(self.provenance.get("num_skipped", len(self.provenance.get("skipped", []))))
+
 
 def array_of(view: View) -> str:
     """The name, in a role, of the array that holds a view's features."""
@@ -72,6 +77,41 @@ def require_signature(path: Path) -> None:
         raise CacheError(f"{path} is an HDF5 file of another version than precompute writes ({HDF5_VERSION})")
 
 
+def require_storable(spec: CacheSpec, class_names: Sequence[str], provenance: dict[str, Any]) -> None:
+    """Refuse what a file's texts have no room for.
+
+    Raises:
+      CacheError: which text is too large and what to do, or that there are too few classes.
+    """
+    if len(class_names) < 2:
+        raise CacheError(f"the dataset has {len(class_names)} classes; a cache needs two or more")
+    what_to_do = {
+        "spec": (spec.to_json(), "give shorter --train-split, --val-split, --test-split or fewer --layers"),
+        "class_names": (json.dumps(class_names), "use fewer classes, or shorter names for them"),
+        "provenance": (json.dumps(provenance), "give shorter paths for the dataset and the weights"),
+    }
+    for name, (text, advice) in what_to_do.items():
+        if len(text) > MAX_TEXT_BYTES:
+            raise CacheError(
+                f"the {name} of this cache would take {len(text):,} bytes, and a cache file stores at most "
+                f"{MAX_TEXT_BYTES:,}: {advice}"
+            )
+
+
+def fit_skipped(provenance: dict[str, Any]) -> dict[str, Any]:
+    """Return a provenance with as many of the `skipped` images as fit; `num_skipped` says how many there are."""
+    skipped = provenance["skipped"]
+    if not skipped:
+        return provenance
+    whole = {**provenance, "num_skipped": len(skipped)}
+    room = MAX_TEXT_BYTES - len(json.dumps({**whole, "skipped": []}))
+    for index, image in enumerate(skipped):
+        room -= len(json.dumps(image)) + len(", ")
+        if room < 0:
+            return {**whole, "skipped": skipped[:index]}
+    return whole
+
+
 def read_header(file: h5py.File, file_bytes: int) -> Header:
     """The header of an open file, and the proof that its arrays are of the sizes and kinds that format 1 allows.
 
@@ -92,8 +132,12 @@ def read_header(file: h5py.File, file_bytes: int) -> Header:
     num_rows = _check_arrays(file, spec, file_bytes)
     provenance = _json(texts, "provenance", dict)
     _require_texts(provenance.get("typed"), ["dataset", "weights"], "provenance.typed")
-    for image in provenance.get("skipped", []):
+    skipped = provenance.get("skipped", [])
+    for image in skipped:
         _require_texts(image, ["id", "reason"], "provenance.skipped")
+    num_skipped = provenance.get("num_skipped", len(skipped))
+    if type(num_skipped) is not int or num_skipped < len(skipped):
+        raise CacheError(f"its provenance.num_skipped is {str(num_skipped)[:80]}; expected {len(skipped)} or more")
     digests = _json(texts, "digests", dict)
     _require_texts(digests, [f"{role}/{name}" for role in num_rows for name in arrays_of(spec)], "digests")
     class_names = _json(texts, "class_names", list)

@@ -8,6 +8,7 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import uuid
 from collections.abc import Iterator, Sequence
@@ -18,11 +19,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfl.cache.file import Rows
+from tfl.cache.plain_files import open_regular, require_regular
+from tfl.cache.schema import MAX_ID_BYTES
 from tfl.datasets import BadImage
 from tfl.errors import CacheError
+from tfl.spec import Role
+from tfl.text import printable
 
 DIGEST_LENGTH = 64
 UNFINISHED = ".writing"
+MAX_COUNT = 1 << 53  # of rows, images or seconds in a header
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -35,6 +41,15 @@ class Cost(NamedTuple):
     seconds: float
     images_computed: int
     copied: Sequence[dict[str, Any]] = ()
+
+
+class Place(NamedTuple):
+    """Which rows a shard holds: of which cache, of which role, from which row on to before which."""
+
+    fingerprint: str
+    role: Role
+    start: int
+    stop: int
 
 
 @dataclass(frozen=True)
@@ -69,44 +84,59 @@ class DamagedShardError(CacheError):
     """A finished shard does not hold what was written; it can be removed and made again."""
 
     def __init__(self, path: Path, reason: object) -> None:
-        super().__init__(f"shard {path} is damaged: {reason}")
+        super().__init__(f"shard {path} is damaged: {printable(str(reason))[:300]}")
         self.path = path
 
 
-def write_shard(path: Path, rows: Rows, cost: Cost, skipped: list[BadImage]) -> None:
+def write_shard(path: Path, place: Place, rows: Rows, cost: Cost, skipped: list[BadImage]) -> None:
     """Leave a finished shard: built in memory, written in one piece, flushed to disk, renamed."""
     buffer = io.BytesIO()
     arrays: dict[str, Any] = rows.arrays()
     np.savez(buffer, **arrays)
-    header = {"num_rows": len(rows.ids), "id_bytes": rows.ids.dtype.itemsize, "cost": cost, "skipped": skipped}
+    header = {
+        "place": place,
+        "num_rows": len(rows.ids),
+        "id_bytes": rows.ids.dtype.itemsize,
+        "cost": cost,
+        "skipped": skipped,
+    }
     content = json.dumps(header).encode() + b"\n" + buffer.getvalue()
     write_whole(path, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
 
 
-def read_summary(path: Path) -> Summary:
+def read_summary(path: Path, place: Place | None = None) -> Summary:
     """The header of a shard, whose rows are not read.
 
+    Args:
+      place: the rows that are expected in it.
+
     Raises:
-      DamagedShardError: it is none.
+      DamagedShardError: it is none, or holds other rows.
+      CacheError: a folder, a link or a FIFO has its name.
     """
-    with _damaged(path), path.open("rb") as file:
+    with _damaged(path), open_regular(path) as file:
         file.seek(DIGEST_LENGTH + 1)
-        return _summary(file.readline())
+        return _summary(file.readline(), place)
 
 
-def read_shard(path: Path) -> Rows:
+def read_shard(path: Path, place: Place | None = None) -> Rows:
     """The rows of a shard.
 
+    Args:
+      place: the rows that are expected in it.
+
     Raises:
-      DamagedShardError: a byte is not what was written.
+      DamagedShardError: a byte is not what was written, or it holds other rows.
+      CacheError: as in `read_summary`.
     """
+    require_regular(path)
     with _damaged(path):
         content = path.read_bytes()
         payload = memoryview(content)[DIGEST_LENGTH + 1 :]
         if hashlib.sha256(payload).hexdigest().encode() + b"\n" != content[: DIGEST_LENGTH + 1]:
             raise ValueError("its sha256 is not that of what was written")
         buffer = io.BytesIO(payload)
-        summary = _summary(buffer.readline())
+        summary = _summary(buffer.readline(), place)
         with np.load(io.BytesIO(buffer.read()), allow_pickle=False) as arrays:
             rows = Rows.of(arrays)
         if len(rows.ids) != summary.num_rows:
@@ -114,17 +144,71 @@ def read_shard(path: Path) -> Rows:
         return rows
 
 
-def _summary(line: bytes) -> Summary:
+def _summary(line: bytes, place: Place | None) -> Summary:
+    """Read a header.
+
+    Raises:
+      ValueError, TypeError, KeyError: it is none, or of other rows; also what `json` raises.
+    """
     values: dict[str, Any] = json.loads(line)
-    skipped = [BadImage(*pair) for pair in values["skipped"]]
-    return Summary(values["num_rows"], values["id_bytes"], Cost(*values["cost"]), skipped)
+    skipped = [BadImage(*map(_text, pair)) for pair in values["skipped"]]
+    seconds, images_computed, copied = values["cost"]
+    cost = Cost(_seconds(seconds), _count(images_computed), [_origin(origin) for origin in copied])
+    if place is not None:
+        _require_place(values, place)
+    return Summary(_count(values["num_rows"]), _count(values["id_bytes"], MAX_ID_BYTES), cost, skipped)
+
+
+def _require_place(values: dict[str, Any], expected: Place) -> None:
+    """Refuse a shard that has another one's name, or lies in another cache's folder."""
+    if "place" not in values:
+        raise ValueError("it does not say which rows it holds, as those of an earlier version of tfl do not")
+    received = Place(*values["place"])
+    if received != expected:
+        raise ValueError(f"it holds {_described(received)}; expected {_described(expected)}")
+    num_held = values["num_rows"] + len(values["skipped"])
+    if num_held != expected.stop - expected.start:
+        raise ValueError(f"it accounts for {num_held} images; expected {expected.stop - expected.start}")
+
+
+def _described(place: Place) -> str:
+    return f"{place.role} rows {place.start} to {place.stop} of the cache {str(place.fingerprint)[:12]}"
+
+
+def _origin(value: Any) -> dict[str, Any]:
+    _text(value["fingerprint"])
+    _count(value["images"])
+    return dict(value)
+
+
+def _seconds(value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value < MAX_COUNT or not math.isfinite(value):
+        raise ValueError(f"{str(value)[:80]} is not a number of seconds")
+    return float(value)
+
+
+def _count(value: Any, most: int = MAX_COUNT) -> int:
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"{str(value)[:80]} is not a number from 0 to {most:,}")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{str(value)[:80]} is not a text")
+    return value
 
 
 @contextlib.contextmanager
 def _damaged(path: Path) -> Iterator[None]:
+    """Turn whatever json, zipfile and numpy raise into one error; what the system refuses is no damage."""
     try:
         yield
-    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+    except (CacheError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and error.errno:
+            raise
         raise DamagedShardError(path, error) from error
 
 

@@ -2,7 +2,6 @@
 
 import importlib.util
 import logging
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from tfl.precompute import Progress
 from tfl.recipes import Reference
 from tfl.reference.job import WeightsName
 from tfl.report import break_even
+from tfl.scratch import scratch_folder
 
 __all__ = ["compare", "lines"]
 
@@ -62,8 +62,8 @@ def compare(
         logger.warning("not compared: %s", reason)
     if not reasons:
         _say_fewer(cache, num_images)
-    with tempfile.TemporaryDirectory() as scratch:
-        job = prepare(cache, Path(scratch), 0 if reasons else num_images, recipe, weights)
+    with scratch_folder() as scratch:
+        job = prepare(cache, scratch, 0 if reasons else num_images, recipe, weights)
         found = findings.of(job, cache, play(job, on_progress), reasons)
     out = None if out is None else expanded(out)
     if out is not None and reasons:

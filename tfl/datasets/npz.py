@@ -12,6 +12,7 @@ from tfl.datasets.archive import Archive, Header, Rows, digest_of
 from tfl.datasets.source import BadImage, Dataset, Example, as_text
 from tfl.datasets.splits import usable
 from tfl.errors import DatasetError
+from tfl.scratch import scratch_folder
 from tfl.spec import DIGEST_PREFIX
 from tfl.text import printable
 
@@ -167,13 +168,11 @@ def write_npz(dataset: Dataset, path: Path) -> None:
         arrays[f"{split}_ids"] = np.asarray([example.id.encode() for example in examples])
     digest = digest_of(arrays, _digested(arrays, list(dataset.num_rows)))
     arrays["dataset"] = np.asarray([dataset.name, dataset.version, DIGEST_PREFIX + digest.hexdigest()])
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with scratch_folder(path.resolve().parent) as scratch:
+        partial = scratch / path.name
         with partial.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
         partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def require_new_npz(path: Path) -> None:

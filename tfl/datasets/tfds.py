@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tfl import assets
+from tfl import assets, places
 from tfl.datasets import depth
 from tfl.datasets.source import BadImage, Example, as_text
 from tfl.errors import AssetError, DatasetError
@@ -187,7 +188,7 @@ def _prepared_builder(name: str) -> Any:
         raise _unknown(name, "expected NAME[/CONFIG][:VERSION]")
     tfds.disable_progress_bar()
     try:
-        builder = tfds.builder(name)
+        builder = tfds.builder(name, data_dir=_data_dir())
     except (tfds.core.DatasetNotFoundError, AssertionError, ValueError) as error:
         raise _unknown(name, str(error).splitlines()[0]) from error
     if not builder.is_prepared():
@@ -197,8 +198,21 @@ def _prepared_builder(name: str) -> Any:
                 _prepare_cifar10(builder)
             else:
                 _prepare_official(builder)
-        builder = tfds.builder(name)  # reads what was prepared: split sizes and class names
+        builder = tfds.builder(name, data_dir=_data_dir())  # reads what was prepared: split sizes and class names
     return builder
+
+
+def _data_dir() -> str | None:
+    """Where datasets are; None for TFDS's own place, `~/tensorflow_datasets`, if it exists or can be made.
+
+    Without a home folder TFDS 4.9 would make a folder called `~` (see `tensorflow_datasets.core.constants.DATA_DIR`).
+    """
+    import tensorflow_datasets as tfds
+
+    usual = Path(tfds.core.constants.DATA_DIR)
+    parent = next(folder for folder in usual.absolute().parents if folder.exists())
+    is_usable = usual.exists() or os.access(parent, os.W_OK)
+    return None if is_usable and places.has_home(usual) else str(places.writable("tensorflow_datasets"))
 
 
 def _unknown(name: str, reason: str) -> DatasetError:

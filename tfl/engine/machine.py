@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from tfl import assets
+from tfl import places
 from tfl.batches import num_processors
 
 OPENVINO = "openvino"
@@ -21,6 +21,29 @@ INSTRUCTION_SETS = (
     *("amx_tile", "amx_int8", "amx_bf16", "amx_fp16"),
     *("asimd", "asimddp", "bf16", "i8mm", "sve", "sve2"),  # of ARM
 )
+
+ARITHMETIC_VARIABLES = (
+    # TensorFlow, its XLA and its GPU libraries
+    *("TF_ENABLE_ONEDNN_OPTS", "TF_XLA_FLAGS", "XLA_FLAGS", "TF_DETERMINISTIC_OPS", "TF_CUDNN_DETERMINISTIC"),
+    *("TF_CUDNN_USE_AUTOTUNE", "TF_USE_CUDNN_FRONTEND", "TF_ENABLE_AUTO_MIXED_PRECISION"),
+    *("TF_ENABLE_CUBLAS_TENSOR_OP_MATH_FP32", "TF_ENABLE_CUDNN_TENSOR_OP_MATH_FP32", "TF_ENABLE_WINOGRAD_NONFUSED"),
+    *("TF_FP16_CONV_USE_FP32_COMPUTE", "TF_FP16_MATMUL_USE_FP32_COMPUTE"),
+    # oneDNN (TensorFlow, OpenVINO, PyTorch), under both of its names
+    *("ONEDNN_MAX_CPU_ISA", "ONEDNN_CPU_ISA_HINTS", "ONEDNN_DEFAULT_FPMATH_MODE"),
+    *("DNNL_MAX_CPU_ISA", "DNNL_CPU_ISA_HINTS", "DNNL_DEFAULT_FPMATH_MODE"),
+    # JAX
+    *("JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_DEFAULT_DTYPE_BITS", "JAX_NUMPY_DTYPE_PROMOTION"),
+    *("JAX_DISABLE_JIT", "JAX_CPU_ENABLE_FAST_MATH", "JAX_DISABLE_MOST_OPTIMIZATIONS", "LIBTPU_INIT_ARGS", "NPROC"),
+    # PyTorch
+    *("ATEN_CPU_CAPABILITY", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "TORCH_CUDNN_V8_API_DISABLED"),
+    "TORCH_BLAS_PREFER_CUBLASLT",
+    # NVIDIA's libraries
+    *("NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG"),
+    # BLAS, and the mathematical functions of the C library
+    *("OPENBLAS_CORETYPE", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "MKL_DEBUG_CPU_TYPE", "BLIS_ARCH_TYPE"),
+    "GLIBC_TUNABLES",
+)
+"""Variables of the environment by which a library chooses its kernels or its precision."""
 
 
 def default_batch_size(shard_rows: int) -> int:
@@ -67,7 +90,13 @@ def describe(engine: str, batch_size: int) -> dict[str, Any]:
         "device": _described_device(),
         "threads": threads(),
         "batch_size": batch_size,
+        "environment": arithmetic_environment(),
     }
+
+
+def arithmetic_environment() -> dict[str, str]:
+    """Return those of `ARITHMETIC_VARIABLES` that are set, with their values."""
+    return {name: os.environ[name] for name in ARITHMETIC_VARIABLES if name in os.environ}
 
 
 def _described_device() -> str:
@@ -99,7 +128,7 @@ def keep_programs() -> None:
     import jax
 
     if jax.config.jax_compilation_cache_dir is None and has_accelerator():
-        jax.config.update("jax_compilation_cache_dir", str(assets.home() / "jax"))
+        jax.config.update("jax_compilation_cache_dir", str(places.writable("jax")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
@@ -23,6 +22,7 @@ from tfl.metrics import Metrics
 from tfl.paths import expanded
 from tfl.predict import Progress, predict
 from tfl.run import Run, open_run
+from tfl.scratch import libraries_in_scratch, scratch_folder
 from tfl.spec import Artefact, FeatureSpec, Role, View
 
 __all__ = ["Parity", "export", "predict"]
@@ -98,8 +98,8 @@ def _scratch_beside(out: Path) -> Iterator[Path]:
     made = [folder for folder in out.parents if not folder.exists()]
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
-            yield Path(scratch)
+        with scratch_folder(out.parent) as scratch, libraries_in_scratch():
+            yield scratch
     except BaseException:
         for folder in made:
             with contextlib.suppress(OSError):  # another has put something there meanwhile

@@ -1,7 +1,6 @@
 """Backbone, views and head joined again, as they were in training: raw images to a head's answers."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,7 +11,7 @@ from tfl.cache import Cache
 from tfl.errors import ExportError
 from tfl.folding import fold_batch_norm
 from tfl.keras_settings import pinned
-from tfl.paths import expanded_text
+from tfl.paths import expanded
 from tfl.run import Run
 from tfl.spec import DIGEST_PREFIX, FeatureSpec, View
 
@@ -86,7 +85,7 @@ def found_dataset(cache: Cache) -> str:
 
 
 def _is_there(place: str) -> bool:
-    return Path(expanded_text(place)).exists()
+    return expanded(place).exists()
 
 
 def found_weights(cache: Cache) -> str:

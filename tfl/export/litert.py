@@ -1,6 +1,5 @@
 """LiteRT (formerly TensorFlow Lite), converted by TensorFlow and run by `ai-edge-litert`."""
 
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import tensorflow as tf
 from tfl.export.combined import Combined
 from tfl.export.saved_model import IMAGES, answers_of
 from tfl.extras import required
+from tfl.scratch import scratch_folder
 
 
 def save(combined: Combined, path: Path, quantize: str, calibration: Sequence[np.ndarray]) -> None:
@@ -32,12 +32,12 @@ def save(combined: Combined, path: Path, quantize: str, calibration: Sequence[np
     def samples() -> Iterator[dict[str, np.ndarray]]:
         return ({"images": image[None]} for image in calibration)
 
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         module = tf.Module()
         module.weights = [each.value for part in (combined.network, combined.head) for each in part.variables]
         module.serve = serve
-        tf.saved_model.save(module, folder, signatures={"serving_default": serve})
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
+        tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=["serving_default"])
         if quantize != "none":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if quantize == "float16":

@@ -3,13 +3,13 @@
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from tfl.errors import ExportError
 from tfl.export import torch_program
 from tfl.export.combined import Combined
 from tfl.extras import required
+from tfl.scratch import scratch_folder
 
 
 def save(combined: Combined, path: Path) -> None:
@@ -20,8 +20,8 @@ def save(combined: Combined, path: Path) -> None:
       ExtraError: it is not installed.
     """
     required("torch", "torch")
-    with tempfile.TemporaryDirectory() as scratch:
-        model = Path(scratch) / "model.keras"
+    with scratch_folder() as scratch:
+        model = scratch / "model.keras"
         combined.model.save(model)
         command = [sys.executable, "-P", torch_program.__file__, str(model), str(path)]
         environment = {**os.environ, "KERAS_BACKEND": "torch", "CUDA_VISIBLE_DEVICES": "-1"}

@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from keras import ops
 from tfl import engine, hdf5, trust
 from tfl.errors import RunError
 from tfl.keras_settings import pinned
+from tfl.scratch import scratch_folder
 from tfl.weights import stored_member
 
 MAX_CONFIG_BYTES = 1 << 20  # of a head's file
@@ -130,10 +130,10 @@ def load(path: Path) -> keras.Model:
       RunError: it is no such file, or not of layers that a recipe makes.
     """
     try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive, tempfile.TemporaryDirectory() as scratch:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive, scratch_folder() as scratch:
             stamp = trust.Stamp.of(os.fstat(file.fileno()))
             layers = json.loads(stored_member(archive, "config.json", MAX_CONFIG_BYTES))["config"]["layers"]
-            weights = Path(scratch) / "model.weights.h5"
+            weights = scratch / "model.weights.h5"
             weights.write_bytes(stored_member(archive, weights.name, stamp.num_bytes))
             if not trust.is_known_as(stamp):
                 hdf5.require_harmless(weights, RunError)
