@@ -23,7 +23,8 @@ def open_regular(path: Path, flags: int = os.O_RDONLY) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise _other_kind(path)
-    return os.fdopen(descriptor, "rb" if flags & os.O_ACCMODE == os.O_RDONLY else "r+b")
+    is_read_only = flags & os.O_ACCMODE == os.O_RDONLY
+    return os.fdopen(descriptor, "rb") if is_read_only else os.fdopen(descriptor, "r+b")
 
 
 def require_regular(path: Path) -> None:
