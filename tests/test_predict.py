@@ -4,6 +4,7 @@ import io
 import json
 import os
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from PIL import Image
 from test_formats import FEATURES, NAMES, _tiny, backbone, combined_of  # noqa: F401 -- fixtures
 
 from tfl import cli, predict
-from tfl.errors import DatasetError, ExportError, ExtraError
+from tfl.datasets import IMAGE_SUFFIXES
+from tfl.errors import DatasetError, ExportError, ExtraError, SpecError
 
 COLOURS = {"red": (200, 60, 60), "green": (60, 200, 60), "blue": (60, 60, 200)}
 
@@ -162,3 +164,227 @@ def test_no_model(tmp_path):
     pytest.importorskip("onnxruntime")
     with pytest.raises(ExportError, match="is not a model that `tfl export` made"):
         predict.open_model(tmp_path)
+
+
+# --- standard input
+
+
+def piped(content):
+    return predict.find_images(["-"], io.BytesIO(content))
+
+
+def is_one_image(content):
+    return piped(content) == [predict.Image(predict.Path("-"), content)]
+
+
+STRANGE = [
+    "line\u2028separator.png",
+    "paragraph\u2029separator.png",
+    "next\x85line.png",
+    "vertical\x0btab.png",
+    "form\x0cfeed.png",
+    "file\x1cseparator.png",
+    "carriage\rreturn.png",
+    " spaces .png ",
+    "tab\t.png",
+    "# no comment.png",
+    os.fsdecode(b"l\xe4tin.png"),
+    "-",
+]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\0"], ids=["lf", "crlf", "zero"])
+def test_a_list_is_split_at_its_ends_alone(end):
+    content = os.fsencode("".join(name + end for name in STRANGE))
+    assert paths_of(piped(content)) == STRANGE
+    assert paths_of(piped(content.removesuffix(os.fsencode(end)))) == STRANGE, "the last end may be missing"
+
+
+def test_names_with_newlines_in_a_list_with_zero_bytes():
+    assert paths_of(piped(b"a\nb.png\0c\r\0\0")) == ["a\nb.png", "c\r"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\r\n\r\n", b"\0", b"\0\0"])
+def test_an_empty_list_is_an_error(content):
+    with pytest.raises(DatasetError, match="standard input is empty; expected an encoded image, or paths"):
+        piped(content)
+
+
+def encoded(kind, **settings):
+    file = io.BytesIO()
+    Image.new("RGB", (31, 17), (10, 20, 30)).save(file, kind, **settings)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP"])
+def test_an_image_is_an_image_with_zero_bytes_or_without(kind):
+    assert is_one_image(encoded(kind))
+
+
+NETPBM = {
+    "P1": b"P1\n2 2\n0 1\n1 0\n",
+    "P2": b"P2\n# a comment.txt\n2 2\n255\n9 200\n30 40\n",
+    "P3": b"P3 2 1 255\n1 2 3\n4 5 6\n",
+    "P4": b"P4 8 2 \xaa\x55",
+    "P5": b"P5 2 2 255 \x01\n\x02\n",
+    "P6": b"P6\n2 1\n255\n\x01\x02\x03\x0a\x0b\x0c",
+}
+
+
+@pytest.mark.parametrize("kind", NETPBM)
+def test_netpbm_without_a_zero_byte_is_an_image(kind, model):
+    assert b"\0" not in NETPBM[kind]
+    (image,) = piped(NETPBM[kind])
+    (answer,) = predict.predictions(predict.open_model(model), [image])
+    assert answer["image"] == "-"
+    assert "error" not in answer
+
+
+def test_a_file_named_as_a_line_of_an_image(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("255", "2 2", "9 200"):
+        (tmp_path / name).touch()
+    assert is_one_image(NETPBM["P2"])
+
+
+LIKE_IMAGES = ["BM photo.jpg", "P6 x.ppm", "P6 1 1 255 x.ppm", "GIF89a.jpg", "GIF87a", "II*.png", "P3 1 1 255"]
+
+
+@pytest.mark.parametrize("name", LIKE_IMAGES)
+@pytest.mark.parametrize("end", ["\n", "\0"], ids=["lf", "zero"])
+@pytest.mark.parametrize("count", [1, 100])
+def test_a_file_whose_name_begins_as_an_image_does(name, end, count, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).touch()
+    assert paths_of(piped((name + end).encode() * count)) == [name] * count
+
+
+def test_only_a_later_name_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.PNG").touch()
+    names = ["P6 1 1 255 gone.ppm", "there.PNG"]
+    assert paths_of(piped("\n".join(names).encode())) == names
+
+
+def test_names_that_are_all_gone_are_still_names():
+    assert paths_of(piped(b"BM photo.jpg\ngone\n")) == ["BM photo.jpg", "gone"]
+    assert paths_of(piped(b"gone.png\0gone too.png\0")) == ["gone.png", "gone too.png"]
+
+
+@pytest.mark.parametrize("kept", [4, 20, 60])
+def test_a_damaged_image_is_one_bad_image(kept, model):
+    (image,) = piped(encoded("PNG")[:kept] + b"\0\n\0")
+    (answer,) = predict.predictions(predict.open_model(model), [image])
+    assert answer["image"] == "-"
+    assert answer["error"].startswith(("- is not an image", "cannot decode the image -"))
+
+
+def test_a_list_through_the_command(model, photos, monkeypatch, capsys):
+    (photos / "red.png").rename(photos / "r\u2028d.png")
+    listed = "".join(f"{path}\0" for path in (photos / "r\u2028d.png", photos / "blue.png"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed.encode())))
+    assert cli.main(["predict", str(model), "-", "--json"]) == 0
+    assert [json.loads(line)["class_name"] for line in capsys.readouterr().out.splitlines()]
+
+
+# --- large images
+
+
+def test_the_bound_on_pixels(model, photos, capsys):
+    Image.new("RGB", (40, 30)).save(photos / "large.png")
+    assert cli.main(["predict", str(model), str(photos / "large.png"), "--max-image-pixels", "1199"]) == 1
+    printed = capsys.readouterr().err
+    assert "large.png claims more pixels than are safe to decode: 40 x 30, at most 1,199 are decoded" in printed
+    assert "raise --max-image-pixels" in printed
+    assert cli.main(["predict", str(model), str(photos), "--max-image-pixels", "1200"]) == 0
+    assert cli.main(["predict", str(model), str(photos), "--max-image-pixels", "0"]) == 2
+    with pytest.raises(DatasetError, match=r"large.png claims more pixels"):
+        predict.predict(model, [photos / "large.png"], max_image_pixels=1199)
+    with pytest.raises(SpecError, match="max_image_pixels is at least 1, got -1"):
+        predict.predict(model, [photos / "large.png"], max_image_pixels=-1)
+
+
+class Recorder:
+    """A model that answers class 0, and keeps the shapes that it was asked for."""
+
+    def __init__(self, fails=lambda images: None):
+        self.shapes, self._fails = [], fails
+
+    def __call__(self, images):
+        self.shapes.append(images.shape)
+        self._fails(images)
+        return {"class_index": np.zeros(len(images), int), "probabilities": np.tile([1.0, 0.0, 0.0], (len(images), 1))}
+
+
+def answers_of(recorder, images, **settings):
+    return list(predict.predictions(predict.Model(list(NAMES), recorder), images, **settings))
+
+
+@pytest.fixture
+def sizes(tmp_path):
+    """Images of 10 x 10 and of 20 x 10 pixels, in turns."""
+    paths = [tmp_path / f"{i}.png" for i in range(8)]
+    for i, path in enumerate(paths):
+        Image.new("RGB", (10 * (1 + i % 2), 10), (i, i, i)).save(path)
+    return [predict.Image(path) for path in paths]
+
+
+def test_small_images_of_one_size_are_asked_for_together(sizes):
+    recorder = Recorder()
+    assert [each["class_name"] for each in answers_of(recorder, sizes)] == ["red"] * 8
+    assert recorder.shapes == [(4, 10, 10, 3), (4, 10, 20, 3)]
+
+
+def test_large_images_come_alone_and_nothing_is_decoded_ahead(sizes, monkeypatch):
+    monkeypatch.setattr(predict, "WINDOW_BYTES", 299)
+    held, most = [], []
+    load = predict._loaded
+
+    def loaded(image, max_image_pixels):
+        row = load(image, max_image_pixels)
+        held.append(weakref.ref(row.pixels))
+        most.append(sum(ref() is not None for ref in held))
+        return row
+
+    monkeypatch.setattr(predict, "_loaded", loaded)
+    recorder = Recorder()
+    assert len(answers_of(recorder, sizes)) == 8
+    assert recorder.shapes == [(1, 10, 10, 3), (1, 10, 20, 3)] * 4
+    assert max(most) == 1
+
+
+def test_a_window_and_a_batch_hold_so_many_bytes(sizes, monkeypatch):
+    monkeypatch.setattr(predict, "WINDOW_BYTES", 2000)
+    monkeypatch.setattr(predict, "BATCH_BYTES", 650)
+    recorder = Recorder()
+    found = answers_of(recorder, sizes)
+    assert [each["image"] for each in found] == paths_of(sizes)
+    assert recorder.shapes == [(2, 10, 10, 3), (1, 10, 20, 3), (1, 10, 20, 3)] * 2
+
+
+def test_an_image_that_the_runtime_fails_on_is_named(sizes):
+    def fail(images):
+        if images.max() == 3 or len(images) > 1:
+            raise RuntimeError("std::bad_alloc")
+
+    found = answers_of(Recorder(fail), sizes)
+    assert [each["image"] for each in found] == paths_of(sizes)
+    assert [place for place, each in enumerate(found) if "error" in each] == [3]
+    assert found[3]["error"] == (
+        f"the model could not answer for the image {sizes[3].path} of 20 x 10 pixels: std::bad_alloc; "
+        "if memory does not suffice, make it smaller"
+    )
+
+
+def test_too_little_memory_to_read_is_a_bad_image(sizes, monkeypatch):
+    def fail(path):
+        raise MemoryError
+
+    monkeypatch.setattr(predict.Path, "read_bytes", fail)
+    (found,) = answers_of(Recorder(), sizes[:1])
+    assert found == {"image": str(sizes[0].path), "error": f"too little memory to read {sizes[0].path}"}
+
+
+def test_suffixes_of_names_are_looked_at_in_any_case():
+    assert ".png" in IMAGE_SUFFIXES
+    assert paths_of(piped(b"GONE.PNG\0")) == ["GONE.PNG"]

@@ -26,7 +26,15 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from tfl import extras, paths, places, words
 from tfl.errors import CacheError, DatasetError, ExtraError, RunError, SpecError, TflError
 from tfl.recipes import RECIPES, Mlp, Recipe, RecipeName, Reference, Selection, Shots, name_of
-from tfl.spec import Artefact, DatasetSpec, FeatureSpec, Settings, View
+from tfl.spec import (
+    MAX_IMAGE_PIXELS,
+    Artefact,
+    DatasetSpec,
+    FeatureSpec,
+    Settings,
+    View,
+    require_max_image_pixels,
+)
 from tfl.terminal import (
     IS_DEBUGGING,
     Table,
@@ -314,26 +322,31 @@ def export(
 
 
 def predict(
-    model: Positional[Path], images: Positional[tuple[str, ...]], as_json: Annotated[bool, arg(name="json")] = False
+    model: Positional[Path],
+    images: Positional[tuple[str, ...]],
+    max_image_pixels: int = MAX_IMAGE_PIXELS,
+    as_json: Annotated[bool, arg(name="json")] = False,
 ) -> None:
     """Classes and probabilities of images, from an exported model alone; exit code 1 if an image is bad.
 
     Args:
       model: The folder that `tfl export` made, of any format.
       images: Image files of any size that Pillow reads; folders of them; patterns such as 'photos/**/*.jpg'; or `-` for
-        one image, or paths of images a line each, from standard input.
+        one image, or paths of images (a line each, or ended by zero bytes), from standard input.
+      max_image_pixels: Most pixels (height x width) that an image may claim in its header; a larger one is bad.
       as_json: Print one JSON object a line.
     """
     from tfl.predict import find_images, open_model, predictions
 
     if "" in images:
         raise SpecError("an image's path is empty; all images of this folder are .")
+    require_max_image_pixels(max_image_pixels)
     found = find_images(map(paths.expanded_text, images), sys.stdin.buffer)
     with held_stderr():
         opened = open_model(model)
     num_bad = 0
     with progress_line() as on_progress:
-        for prediction in predictions(opened, found, on_progress):
+        for prediction in predictions(opened, found, on_progress, max_image_pixels):
             num_bad += "error" in prediction
             if "error" in prediction and not as_json:
                 tell_of_image(f"tfl: {prediction['error']}")

@@ -100,7 +100,7 @@ def precompute(
     """
     require_views(views)
     require_architecture(features.backbone)  # before a dataset is downloaded for a misspelt name
-    source = datasets.open_dataset(dataset)
+    source = datasets.open_dataset(dataset, settings.max_image_pixels)
     resolved = datasets.resolve(dataset, source)
     if settings.on_bad_image == "error":
         _refuse([bad for split in resolved.roles.values() for bad in datasets.known_bad(source, split)])
@@ -143,6 +143,12 @@ def _typed(features: FeatureSpec, dataset: DatasetSpec, source: Dataset) -> dict
 
 def _accept(cache: Cache, settings: Settings) -> None:
     count = cache.num_skipped
+    bound = cache.provenance.get("max_image_pixels", settings.max_image_pixels)
+    if count and bound != settings.max_image_pixels:
+        logger.warning(
+            "%s was made with --max-image-pixels %s; remove it to make it with %s",
+            *(cache.path, bound, settings.max_image_pixels),
+        )
     if settings.on_bad_image == "error":
         skipped = cache.provenance.get("skipped", [])
         _refuse([BadImage(image["id"], image["reason"]) for image in skipped], count)
@@ -264,7 +270,8 @@ class _Job:
                 self._refuse_skipped()
                 self._refuse_uncovered()
                 made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-                described = {"tfl": __version__, **self.partial.making, **provenance, "made": made}
+                bound = {"max_image_pixels": self.settings.max_image_pixels}
+                described = {"tfl": __version__, **self.partial.making, **provenance, **bound, "made": made}
                 self.partial.finish(self.source.class_names, described)
                 return
             except DamagedShardError as damage:

@@ -1,6 +1,7 @@
 """Classes of images, from an exported model of any format alone; what the format does not need is not imported."""
 
 import glob
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,9 +12,12 @@ import numpy as np
 from tfl import batches, datasets, extras, manifest, served
 from tfl.errors import DatasetError, ExportError
 from tfl.paths import expanded
+from tfl.spec import MAX_IMAGE_PIXELS, require_max_image_pixels
 
 STDIN = "-"
 MAX_REASON = 500  # characters of what a runtime said
+WINDOW_BYTES = 64 << 20  # of decoded images that wait to be answered, in which those of one size are found
+BATCH_BYTES = 32 << 20  # of decoded images in one batch; the model's float32 pixels take four times as much
 
 
 class Image(NamedTuple):
@@ -44,6 +48,10 @@ class _Loaded(NamedTuple):
     pixels: np.ndarray | None
     error: str = ""
 
+    @property
+    def num_bytes(self) -> int:
+        return 0 if self.pixels is None else self.pixels.nbytes
+
 
 def find_images(words: Iterable[str], stdin: BinaryIO) -> list[Image]:
     """The images that some words name.
@@ -51,7 +59,7 @@ def find_images(words: Iterable[str], stdin: BinaryIO) -> list[Image]:
     Args:
       words: files; folders, of which every image below them is meant, in order of path; patterns such as `*.jpg` or
         `photos/**/*.png`, of which the images are meant, and the folders; or `-` for `stdin`: one encoded image, or the
-        paths of images, one a line.
+        paths of images, one a line or each followed by a zero byte (`find -print0`).
 
     Raises:
       DatasetError: a folder, a pattern or `stdin` has no image.
@@ -61,13 +69,7 @@ def find_images(words: Iterable[str], stdin: BinaryIO) -> list[Image]:
 
 def _found(word: str, stdin: BinaryIO) -> list[Image]:
     if word == STDIN:
-        content = stdin.read()
-        if b"\0" in content:  # which every image format has, and no path
-            return [Image(Path(STDIN), content)]
-        lines = content.decode(errors="surrogateescape").splitlines()
-        if not any(lines):
-            raise DatasetError("standard input is empty; expected an encoded image, or paths of images, one a line")
-        return [Image(Path(line)) for line in lines if line]
+        return _piped(stdin.read())
     path = Path(word)
     if path.is_dir():
         return _required(_images_at(path), f"the folder {word} holds no image")
@@ -75,6 +77,45 @@ def _found(word: str, stdin: BinaryIO) -> list[Image]:
         paths = {path for found in datasets.expand(word) for path in _images_at(found)}
         return _required(sorted(paths), f"no image is like {word}")
     return [Image(path)]
+
+
+def _piped(content: bytes) -> list[Image]:
+    """The image that standard input holds, or the images that it lists."""
+    paths = [Path(os.fsdecode(name)) for name in _names(content)]
+    if not paths:
+        raise DatasetError("standard input is empty; expected an encoded image, or paths of images, one a line")
+    return [Image(path) for path in paths] if _is_list(content, paths) else [Image(Path(STDIN), content)]
+
+
+def _names(content: bytes) -> list[bytes]:
+    """A list's entries: ended by zero bytes if there are any, else by newlines, each with or without a return before.
+
+    Nothing else ends a line: U+2028, U+0085, vertical tabs and form feeds may be in a name.
+    """
+    names = content.split(b"\0") if b"\0" in content else [line.removesuffix(b"\r") for line in content.split(b"\n")]
+    return [name for name in names if name]
+
+
+def _is_list(content: bytes, paths: list[Path]) -> bool:
+    """Whether these are paths, and not an image's bytes taken apart.
+
+    Names can begin as images do (`BM photo.jpg`, `P6 1 1 255 x.ppm`), and an image's bytes can be all text (`P3 ...`).
+    What counts is a file of a listed name, then whether Pillow knows the content's beginning as an image's. Of the
+    names after the first only those with an image's suffix are looked up: a PPM has a line such as `255`, and a file of
+    that name says nothing. Of a content with zero bytes that is neither, one such suffix makes a list, else it is
+    taken for a damaged image.
+    """
+    named = [path for path in paths if path.suffix.lower() in datasets.image_suffixes()]
+    if any(map(_exists, [paths[0], *named])):
+        return True
+    return not datasets.is_image(content) and (bool(named) or b"\0" not in content)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long for a name, or a zero byte in it
+        return False
 
 
 def _images_at(path: Path) -> list[Path]:
@@ -90,8 +131,11 @@ def _required(paths: list[Path], what: str) -> list[Image]:
     return [Image(path) for path in paths]
 
 
-def predict(folder: Path, images: Sequence[Path]) -> list[dict[str, Any]]:
+def predict(folder: Path, images: Sequence[Path], max_image_pixels: int = MAX_IMAGE_PIXELS) -> list[dict[str, Any]]:
     """Classes of image files, from an exported model alone.
+
+    Args:
+      max_image_pixels: see `predictions`.
 
     Returns:
       For each image its `image` (path; what is not UTF-8 in backslash escapes), `class_name`, `class_index` and
@@ -99,9 +143,10 @@ def predict(folder: Path, images: Sequence[Path]) -> list[dict[str, Any]]:
 
     Raises:
       ExportError, ExtraError: see `open_model`.
-      DatasetError: an image cannot be read or decoded; the message names it.
+      DatasetError: an image cannot be read or decoded, or not be answered; the message names it.
     """
-    found = list(predictions(open_model(folder), [Image(expanded(path)) for path in images]))
+    asked = [Image(expanded(path)) for path in images]
+    found = list(predictions(open_model(folder), asked, max_image_pixels=max_image_pixels))
     for each in found:
         if "error" in each:
             raise DatasetError(each["error"])
@@ -109,26 +154,83 @@ def predict(folder: Path, images: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def predictions(
-    model: Model, images: Sequence[Image], on_progress: Callable[[Progress], None] = lambda progress: None
+    model: Model,
+    images: Sequence[Image],
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    max_image_pixels: int = MAX_IMAGE_PIXELS,
 ) -> Iterator[dict[str, Any]]:
     """What `predict` returns, batch after batch, in order; of an image that is bad, `image` and `error`.
 
     Args:
       on_progress: called after each batch.
+      max_image_pixels: most pixels (height x width) that an image may claim in its header; a larger one is bad.
+
+    Raises:
+      SpecError: `max_image_pixels` is below 1.
     """
+    require_max_image_pixels(max_image_pixels)
     started = time.monotonic()
     finished = 0
-    for chunk in batches.chunked(map(_loaded, images), _num_bytes, batches.NUM_IMAGES):
-        answers: dict[int, dict[str, Any]] = {}
-        good = [i for i, row in enumerate(chunk) if row.pixels is not None]
-        for group in batches.alike([chunk[i].pixels for i in good]):  # type: ignore[misc]
-            rows = [good[i] for i in group]
-            outputs = model.answer(np.stack([chunk[i].pixels for i in rows]))  # type: ignore[misc]
-            answers |= {row: _named(outputs, place, model.class_names) for place, row in enumerate(rows)}
-        for i, row in enumerate(chunk):
-            yield {"image": datasets.as_text(row.path), **answers.get(i, {"error": row.error})}
-        finished += len(chunk)
+    for window in _windows(images, max_image_pixels):
+        finished += len(window)
+        yield from _answered(model, window)
+        window.clear()  # before the next images are decoded
         on_progress(Progress(len(images), finished, finished / max(time.monotonic() - started, 1e-9)))
+
+
+def _windows(images: Iterable[Image], max_image_pixels: int) -> Iterator[list[_Loaded]]:
+    """Decode as many images at a time as one batch has, or fewer that take WINDOW_BYTES: a large one comes alone."""
+    window: list[_Loaded] = []
+    num_bytes = 0
+    for image in images:
+        loaded = _loaded(image, max_image_pixels)
+        if window and num_bytes + loaded.num_bytes > WINDOW_BYTES:
+            yield window
+            window, num_bytes = [], 0
+        window.append(loaded)
+        num_bytes += loaded.num_bytes
+        del loaded
+        if len(window) == batches.NUM_IMAGES or num_bytes > WINDOW_BYTES:
+            yield window
+            window, num_bytes = [], 0
+    if window:
+        yield window
+
+
+def _answered(model: Model, window: list[_Loaded]) -> list[dict[str, Any]]:
+    """What `predict` returns of each image, in their order; those of one size are asked for together."""
+    found = [{"image": datasets.as_text(row.path), "error": row.error} for row in window]
+    good = [i for i, row in enumerate(window) if row.pixels is not None]
+    for group in batches.alike([window[i].pixels for i in good]):  # type: ignore[misc]
+        places = [good[i] for i in group]
+        at_once = max(1, BATCH_BYTES // window[places[0]].num_bytes)
+        for start in range(0, len(places), at_once):
+            batch = places[start : start + at_once]
+            for place, answer in zip(batch, _asked(model, [window[i] for i in batch]), strict=True):
+                found[place] = {"image": found[place]["image"], **answer}
+    return found
+
+
+def _asked(model: Model, rows: list[_Loaded]) -> list[dict[str, Any]]:
+    """Answers for images of one size; where the runtime fails, each is asked for alone, and named if it fails again."""
+    pixels = [row.pixels for row in rows if row.pixels is not None]
+    try:
+        outputs = model.answer(pixels[0][None] if len(pixels) == 1 else np.stack(pixels))  # one needs no copy
+    except ExportError:  # not of these images
+        raise
+    except Exception as error:  # noqa: BLE001 -- each runtime raises its own, of too little memory too
+        if len(rows) > 1:
+            return [answer for row in rows for answer in _asked(model, [row])]
+        return [{"error": _unanswered(rows[0].path, pixels[0], error)}]
+    return [_named(outputs, place, model.class_names) for place in range(len(rows))]
+
+
+def _unanswered(path: Path, pixels: np.ndarray, error: Exception) -> str:
+    height, width, _ = pixels.shape
+    return (
+        f"the model could not answer for the image {datasets.as_text(path)} of {width:,} x {height:,} pixels: "
+        f"{_line(error)}; if memory does not suffice, make it smaller"
+    )
 
 
 def open_model(folder: Path) -> Model:
@@ -152,14 +254,9 @@ def open_model(folder: Path) -> Model:
 
 def _checked(folder: Path, answer: served.Answer, class_names: list[str], images: np.ndarray) -> dict[str, np.ndarray]:
     """Answers for some images, of as many classes as there are names."""
-    try:
-        outputs = answer(images)
-        probabilities = np.asarray(outputs["probabilities"])  # (n, c)
-        indices = np.asarray(outputs["class_index"])  # (n,)
-    except MemoryError:
-        raise
-    except Exception as error:  # each runtime raises its own
-        raise ExportError(f"the model in {folder} could not answer: {_line(error)}") from error
+    outputs = answer(images)
+    probabilities = np.asarray(outputs["probabilities"])  # (n, c)
+    indices = np.asarray(outputs["class_index"])  # (n,)
     expected = (len(images), len(class_names))
     if probabilities.shape != expected or indices.shape != expected[:1]:
         raise ExportError(
@@ -176,17 +273,16 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:MAX_REASON] or type(error).__name__
 
 
-def _loaded(image: Image) -> _Loaded:
+def _loaded(image: Image, max_image_pixels: int) -> _Loaded:
     try:
         if image.content is None:
-            return _Loaded(image.path, datasets.read_image(image.path))
-        return _Loaded(image.path, datasets.decode_image(image.content, str(image.path)))
+            return _Loaded(image.path, datasets.read_image(image.path, max_image_pixels))
+        return _Loaded(image.path, datasets.decode_image(image.content, str(image.path), max_image_pixels))
     except DatasetError as error:
         return _Loaded(image.path, None, str(error))
-
-
-def _num_bytes(image: _Loaded) -> int:
-    return 0 if image.pixels is None else image.pixels.nbytes
+    except MemoryError as error:
+        reason = str(error) or f"too little memory to read {datasets.as_text(image.path)}"
+        return _Loaded(image.path, None, reason)
 
 
 def _named(outputs: dict[str, np.ndarray], row: int, class_names: list[str]) -> dict[str, Any]:

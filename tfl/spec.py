@@ -21,6 +21,9 @@ FEATURE_REVISION = 1  # rises when a change of the code changes features' values
 DIGEST_PREFIX = "sha256:"
 LAST_LAYER = "last"
 MAX_IMAGE_SIZE = 8192  # pixels; one image of float32 takes 800 MB, before any layer
+MAX_IMAGE_PIXELS = 120_000_000
+"""Default bound on height x width of one image: photos of 108 megapixels pass. Decoded, it takes 0.36 GB, and 1.4 GB as
+the float32 pixels that are resized."""
 
 Role = Literal["train", "val", "test"]
 ROLES: tuple[Role, ...] = ("train", "val", "test")
@@ -213,8 +216,13 @@ class Settings:
     allow_missing_classes: bool = False
     """Also take splits whose test or val rows have a class that the training rows lack, or that are of one class."""
 
+    max_image_pixels: int = MAX_IMAGE_PIXELS
+    """Most pixels (height x width) that an image file may claim in its header; a larger one is a bad image, and is not
+    decoded."""
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "cache_dir", expanded(self.cache_dir))
+        require_max_image_pixels(self.max_image_pixels)
         if self.batch_size < 0 or self.shard_rows < 1:
             raise SpecError(
                 f"batch_size is at least 0 and shard_rows at least 1, got {self.batch_size} and {self.shard_rows}"
@@ -233,13 +241,31 @@ class Artefact:
     """Fold BatchNormalization into the convolutions before it."""
     assert_accuracy_at_least: float = 0.0
     """Measure accuracy, in 0..1, of the exported model on all test images, and leave nothing if it is below."""
+    max_image_pixels: int = MAX_IMAGE_PIXELS
+    """Most pixels (height x width) of an encoded image that a SavedModel's `serve_bytes` decodes."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.assert_accuracy_at_least <= 1:
             raise SpecError(f"assert_accuracy_at_least is in 0..1, got {self.assert_accuracy_at_least}")
+        require_max_image_pixels(self.max_image_pixels)
+        if self.format != "saved-model" and self.max_image_pixels != MAX_IMAGE_PIXELS:
+            raise SpecError(
+                f"max_image_pixels is for the format saved-model, got format {self.format}, which takes "
+                "decoded images; leave it out (`tfl predict` has a --max-image-pixels of its own)"
+            )
         if self.quantize not in QUANTIZABLE or self.format not in QUANTIZABLE[self.quantize]:
             formats = " and ".join(QUANTIZABLE.get(self.quantize, ()))
             raise SpecError(f"quantize {self.quantize} is for {formats or 'nothing'}, got format {self.format}")
+
+
+def require_max_image_pixels(count: int) -> None:
+    """Refuse a bound that no image is within.
+
+    Raises:
+      SpecError: it is below 1.
+    """
+    if count < 1:
+        raise SpecError(f"max_image_pixels is at least 1, got {count}")
 
 
 def require_views(views: tuple[View, ...]) -> None:

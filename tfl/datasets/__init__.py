@@ -8,13 +8,13 @@ every time. A `Dataset` says what it is (`name`, `version`) and hands out `Examp
 from tfl.datasets.coverage import listed_classes, uncovered
 from tfl.datasets.files import expand, is_image_file, list_images
 from tfl.datasets.folder import FolderDataset
-from tfl.datasets.images import decode_image, image_suffixes, read_image
+from tfl.datasets.images import decode_image, image_suffixes, is_image, read_image
 from tfl.datasets.npz import NpzDataset, require_new_npz, write_npz
 from tfl.datasets.source import BadImage, Dataset, Example, as_text
 from tfl.datasets.splits import count_labels, count_rows, known_bad, resolve, rows, select, split_names, usable
 from tfl.datasets.tfds import TfdsDataset
 from tfl.paths import expanded
-from tfl.spec import DatasetSpec
+from tfl.spec import MAX_IMAGE_PIXELS, DatasetSpec
 
 __all__ = [
     "BadImage",
@@ -28,6 +28,7 @@ __all__ = [
     "decode_image",
     "expand",
     "image_suffixes",
+    "is_image",
     "is_image_file",
     "known_bad",
     "list_images",
@@ -44,8 +45,12 @@ __all__ = [
 ]
 
 
-def open_dataset(spec: DatasetSpec) -> Dataset:
+def open_dataset(spec: DatasetSpec, max_image_pixels: int = MAX_IMAGE_PIXELS) -> Dataset:
     """The dataset that a spec names: an existing .npz file or folder, else a TFDS name.
+
+    Args:
+      max_image_pixels: most pixels (height x width) that an image file of a folder may claim in its header. The arrays
+        of an .npz file are decoded already, and TFDS decodes its own.
 
     Raises:
       DatasetError: nothing is known under that name, or the folder or file is not laid out as expected.
@@ -55,5 +60,5 @@ def open_dataset(spec: DatasetSpec) -> Dataset:
     if path.suffix == ".npz":
         return NpzDataset(path)
     if path.is_dir():
-        return FolderDataset(path, split_names(spec))
+        return FolderDataset(path, split_names(spec), max_image_pixels)
     return TfdsDataset(spec.dataset)

@@ -13,7 +13,7 @@ from tfl.datasets.images import decode_image, image_suffixes, read_bytes, requir
 from tfl.datasets.layout import describe_straight, read_layout, require_classes, say_passed_over
 from tfl.datasets.source import BadImage, Example, as_text
 from tfl.errors import DatasetError
-from tfl.spec import DIGEST_PREFIX
+from tfl.spec import DIGEST_PREFIX, MAX_IMAGE_PIXELS
 from tfl.text import printable
 
 # Decoded. Two threads on two cores read 0.96 times as many images of 96 x 96 pixels as one does, and 1.4 of 256 x 256.
@@ -32,13 +32,15 @@ class FolderDataset:
     Args:
       root: the folder.
       used: the names of the splits that will be used, the training split first: the class names are its.
+      max_image_pixels: most pixels (height x width) that a file may claim in its header; one that claims more is bad.
 
     Raises:
       DatasetError: no images, a class that the train split lacks, or see `require_classes`.
     """
 
-    def __init__(self, root: Path, used: Sequence[str]) -> None:
+    def __init__(self, root: Path, used: Sequence[str], max_image_pixels: int = MAX_IMAGE_PIXELS) -> None:
         self.root = root.resolve()
+        self._max_image_pixels = max_image_pixels
         self.name = as_text(Path(self.root.name))
         self._num_above = len(self.root.as_posix().rstrip("/")) + 1
         self._used = used
@@ -99,7 +101,7 @@ class FolderDataset:
         digest, bad = hashlib.sha256(), {}
         self._good: dict[Path, tuple[bytes, int]] = {}  # the content's digest, and how many bytes it decodes to
         for path in (path for files in self._files.values() for path in files):
-            content_digest, num_bytes, reason = _examine(path, self._relative(path))
+            content_digest, num_bytes, reason = _examine(path, self._relative(path), self._max_image_pixels)
             digest.update(b"%s\0%s\n" % (self._relative(path), content_digest.encode()))
             if reason:
                 bad[path] = BadImage(self._id_of(path), reason)
@@ -163,7 +165,7 @@ class FolderDataset:
         if hashlib.sha256(content).digest() != self._good[path][0]:
             raise DatasetError(f"{as_text(path)} has changed since the command began; give the command again")
         try:
-            image = decode_image(content, as_text(path))
+            image = decode_image(content, as_text(path), self._max_image_pixels)
         except DatasetError as error:
             return BadImage(self._id_of(path), str(error))
         return Example(image, self.class_names.index(self._class_of(path)), self._id_of(path))
@@ -174,15 +176,15 @@ def place_of(path: bytes) -> int:
     return int.from_bytes(hashlib.sha256(path).digest()[:8], "big")
 
 
-def _examine(path: Path, relative: bytes) -> tuple[str, int, str]:
+def _examine(path: Path, relative: bytes, max_image_pixels: int) -> tuple[str, int, str]:
     """A file's sha256, or `unreadable`; its bytes decoded; and why it cannot be used, or empty."""
     digest = "unreadable"
     try:
         content = read_bytes(path)
         digest = hashlib.sha256(content).hexdigest()
         relative.decode()
-        return digest, require_image(content, as_text(path)), ""
-    except DatasetError as error:
-        return digest, 0, str(error)
+        return digest, require_image(content, as_text(path), max_image_pixels), ""
+    except (DatasetError, MemoryError) as error:
+        return digest, 0, str(error) or f"{as_text(path)} takes more memory than there is"
     except UnicodeDecodeError:
         return digest, 0, f"cannot use the image {as_text(path)}: its name is not UTF-8; rename it"

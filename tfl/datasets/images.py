@@ -2,6 +2,7 @@
 
 import io
 import stat
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -11,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from tfl.datasets import depth, heif
+from tfl.datasets import depth, heif, pixels
 from tfl.datasets.source import as_text
 from tfl.errors import DatasetError
+from tfl.spec import MAX_IMAGE_PIXELS
 
 # Pillow goes by the content, whatever the name: of all that it knows, those that it decodes itself (not PostScript, for
 # instance, for which it would start Ghostscript).
@@ -30,13 +32,13 @@ def image_suffixes() -> frozenset[str]:
     return _WITH_HEIF if heif.is_readable() else IMAGE_SUFFIXES
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> np.ndarray:
     """An image file as `decode_image` gives it.
 
     Raises:
       DatasetError: it cannot be read or decoded; the message names it.
     """
-    return decode_image(read_bytes(path), as_text(path))
+    return decode_image(read_bytes(path), as_text(path), max_pixels)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -56,38 +58,52 @@ def _kind(mode: int) -> str:
     return "a named pipe" if stat.S_ISFIFO(mode) else "a socket or a device"
 
 
-def require_image(content: bytes, name: str) -> int:
+def is_image(content: bytes) -> bool:
+    """Whether a content begins as an image of one of `FORMATS` does, of whatever size; nothing is decoded."""
+    try:
+        with _opened(content, "", max_pixels=sys.maxsize):
+            return True
+    except DatasetError:
+        return False
+
+
+def require_image(content: bytes, name: str, max_pixels: int = MAX_IMAGE_PIXELS) -> int:
     """Look at the header, and decode only what does not end as a whole file does: it may be cut short.
 
     Returns:
       How many bytes it decodes to.
 
     Raises:
-      DatasetError: it is no image, is cut short, or claims more pixels than are safe; the message names it.
+      DatasetError: it is no image, is cut short, or claims more than `max_pixels`; the message names it.
     """
     if not _ends_whole(content):
-        return decode_image(content, name).nbytes
-    with _opened(content, name) as image:
+        return decode_image(content, name, max_pixels).nbytes
+    with _opened(content, name, max_pixels) as image:
         return 3 * int(image.width) * int(image.height)
 
 
-def decode_image(content: bytes, name: str) -> np.ndarray:
+def decode_image(content: bytes, name: str, max_pixels: int = MAX_IMAGE_PIXELS) -> np.ndarray:
     """An encoded image as uint8 RGB `(h, w, 3)`: EXIF orientation applied, first frame, transparency dropped.
 
     Grey, palette, RGBA and CMYK are converted by Pillow; grey of 12 and 16 bits is scaled to 8. What has no certain
     range (floating point, signed and 32-bit integers) is refused.
 
+    Args:
+      max_pixels: most pixels (height x width) that its header may claim; a larger image is not decoded.
+
     Raises:
-      DatasetError: it cannot be decoded; the message names it.
+      DatasetError: it cannot be decoded, or claims more than `max_pixels`; the message names it.
     """
-    with _opened(content, name) as image:
+    with _opened(content, name, max_pixels) as image:
         try:
             return _upright_rgb(image)
+        except pixels.TooManyPixelsError as error:  # of a frame or a tile, which is read later than the header
+            raise _too_large(name, error) from error
         except MemoryError as error:  # says nothing of the image
             raise MemoryError(f"the image {name} takes more than there is; make it smaller, or remove it") from error
-        # Of damaged files Pillow 13 raises what its authors foresaw (OSError, SyntaxError, ValueError,
-        # DecompressionBombError) and what they did not: RuntimeError and ZeroDivisionError from AVIF, TypeError from
-        # TIFF, struct.error and TypeError from rewriting EXIF. No list would be complete for the next Pillow.
+        # Of damaged files Pillow 13 raises what its authors foresaw (OSError, SyntaxError, ValueError) and what they
+        # did not: RuntimeError and ZeroDivisionError from AVIF, TypeError from TIFF, struct.error and TypeError from
+        # rewriting EXIF. No list would be complete for the next Pillow.
         except Exception as error:
             raise _undecodable(name, error) from error
 
@@ -128,22 +144,21 @@ _silence = _Silence()
 
 
 @contextmanager
-def _opened(content: bytes, name: str) -> Iterator[Any]:
+def _opened(content: bytes, name: str, max_pixels: int) -> Iterator[Any]:
     """Pillow's image, its header read; Pillow's warnings are silent as long as it is open.
 
-    They are of metadata that is not used, and of sizes of which twice is an error: whether an image is usable does
-    not depend on them, nor on a filter that makes warnings errors.
+    They are of metadata that is not used: whether an image is usable does not depend on them, nor on a filter that
+    makes warnings errors.
     """
     from PIL import Image, UnidentifiedImageError
 
-    with _silence:
+    with _silence, pixels.bounded(max_pixels):
         try:
             Image.init()
             image = Image.open(io.BytesIO(content), formats=_formats(content))
-        except Image.DecompressionBombError as error:
-            raise DatasetError(
-                f"the image {name} claims more pixels than are safe to decode: {error}; repair or remove it"
-            ) from error
+            pixels.require_size(*image.size, max_pixels)
+        except pixels.TooManyPixelsError as error:
+            raise _too_large(name, error) from error
         except UnidentifiedImageError as error:
             raise DatasetError(f"{name} {_what_it_is(content)}; repair or remove it") from error
         except Exception as error:  # of damaged headers too Pillow raises more than it says: see `decode_image`
@@ -167,6 +182,13 @@ def _what_it_is(content: bytes) -> str:
     if heif.is_heif(content) and not heif.is_readable():
         return f"is not an image that Pillow can read alone ({heif.HINT})"
     return "is not an image that Pillow can read"
+
+
+def _too_large(name: str, error: pixels.TooManyPixelsError) -> DatasetError:
+    return DatasetError(
+        f"the image {name} claims more pixels than are safe to decode: {error.width:,} x {error.height:,}, at most "
+        f"{error.max_pixels:,} are decoded; make it smaller, remove it, or raise --max-image-pixels"
+    )
 
 
 def _undecodable(name: str, error: Exception) -> DatasetError:

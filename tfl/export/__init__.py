@@ -4,7 +4,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,7 @@ def _scratch_beside(out: Path) -> Iterator[Path]:
 
 def _shipped(combined: Combined, spec: FeatureSpec, views: tuple[View, ...], artefact: Artefact) -> Combined:
     """The same answers, of what loads and runs well in the format."""
+    combined = replace(combined, max_image_pixels=artefact.max_image_pixels)
     combined = folded(combined) if artefact.fold_batch_norm else combined
     return portable(combined, spec, views) if artefact.format in limits.CONVERTED else combined
 

@@ -64,9 +64,10 @@ WebP, GIF or BMP, each of its own size), both with `probabilities`, `logits`, `c
 (`images`) with `features`, the pooled output of the backbone. A string that cannot be decoded is an error that names
 its position. `saved_model_cli show --all --dir MODEL` lists them.
 
-`serve_bytes` does not turn an image as its EXIF data says (`tfl predict` and training do), refuses a BMP with a palette
-or unusual colour masks and an animated WebP, shows black where a GIF is transparent, and may be one level off in grey
-PNG of 16 bits. All else is decoded to the same pixels as in training."""
+`serve_bytes` turns an image as its Exif data says, as training does (JPEG, PNG and WebP; XMP in JPEG and WebP). It
+decodes nothing where an image claims more than MAX_IMAGE_PIXELS pixels: that is an error that names its position and
+its size (`tfl export --max-image-pixels`). It refuses a BMP with a palette or unusual colour masks and an animated
+WebP, and may be one level off in grey PNG of 16 bits. All else is decoded to the same pixels as in training."""
 
 
 # Of Markdown and HTML. What a name can begin a line with is not among it, for no line begins with a name.
@@ -99,7 +100,7 @@ def text(description: dict[str, Any]) -> str:
         "its sha256 in `tfl.json` before it is opened: that notices damage, not who made the model.",
     ]
     if artefact["format"] == "saved-model":
-        sections.append(SERVING)
+        sections.append(SERVING.replace("MAX_IMAGE_PIXELS", f"{artefact['max_image_pixels']:,}"))
     return "\n\n".join(sections) + "\n"
 
 

@@ -13,7 +13,7 @@ from tfl.folding import fold_batch_norm
 from tfl.keras_settings import pinned
 from tfl.paths import expanded
 from tfl.run import Run
-from tfl.spec import DIGEST_PREFIX, FeatureSpec, View
+from tfl.spec import DIGEST_PREFIX, MAX_IMAGE_PIXELS, FeatureSpec, View
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,14 @@ class Combined:
       shown: uint8 images `(n, h, w, 3)` to float32 pixels `(v * n, image_size, image_size, 3)`, view after view.
       network: those to float32 features `(n, d)`, the mean over the views.
       head: features to logits `(n, c)`.
+      max_image_pixels: most pixels (height x width) that an encoded image may claim, where a graph decodes it itself.
     """
 
     shown: keras.Model
     network: keras.Model
     head: keras.Model
     class_names: tuple[str, ...]
+    max_image_pixels: int = MAX_IMAGE_PIXELS
 
     @property
     @pinned()

@@ -18,7 +18,7 @@ from tfl.errors import ExportError
 from tfl.export.combined import Combined
 from tfl.metrics import Metrics, measure_blocks
 from tfl.run import Run
-from tfl.spec import Artefact, Role
+from tfl.spec import MAX_IMAGE_PIXELS, Artefact, Role
 
 BATCHES = (1, 7, 24, 32)  # images, of the cache's test rows
 TFDS_ROWS = 8  # side by side: its stored order is shuffled, and each beginning anew takes 0.25 s (CIFAR-10, 2 cores)
@@ -97,18 +97,25 @@ def images_of(cache: Cache, role: Role, dataset: str) -> Iterator[datasets.Examp
 
 
 def opened(cache: Cache, dataset: str) -> datasets.Dataset:
-    """The dataset that a cache's features were made from.
+    """The dataset that a cache's features were made from, under the same bound on pixels.
 
     Raises:
       ExportError: this is another.
     """
-    source = datasets.open_dataset(replace(cache.spec.dataset, dataset=dataset, version=""))
+    spec = replace(cache.spec.dataset, dataset=dataset, version="")
+    source = datasets.open_dataset(spec, _max_image_pixels_of(cache))
     if source.version != cache.spec.dataset.version:
         raise ExportError(
             f"the dataset {dataset!r} is not the one that the features were made from",
             f"  version: {cache.spec.dataset.version} in the cache, {source.version} now",
         )
     return source
+
+
+def _max_image_pixels_of(cache: Cache) -> int:
+    """The bound that images were read under; the default where a cache's provenance names no positive number."""
+    recorded = cache.provenance.get("max_image_pixels")
+    return recorded if type(recorded) is int and recorded > 0 else MAX_IMAGE_PIXELS
 
 
 def rows_of(cache: Cache, role: Role, source: datasets.Dataset) -> Iterator[datasets.Example]:
@@ -118,7 +125,7 @@ def rows_of(cache: Cache, role: Role, source: datasets.Dataset) -> Iterator[data
       ExportError: the dataset's rows are others.
     """
     split = cache.spec.dataset.roles[role]
-    usable = _usable(datasets.rows(source, split, 0, datasets.count_rows(source, split)))  # those that the cache has
+    usable = _usable(cache, datasets.rows(source, split, 0, datasets.count_rows(source, split)))
     for id_ in cache.read_ids(role).tolist():
         row = next(usable, None)
         if row is None or row.id.encode() != id_:
@@ -140,11 +147,15 @@ def spread(cache: Cache, role: Role, source: datasets.Dataset, count: int) -> It
     starts = np.linspace(0, total - length, count // length).astype(int)
     places = (starts[:, None] + np.arange(length)).ravel() if total > count else np.arange(total)
     for stretch in np.split(places, np.flatnonzero(np.diff(places) != 1) + 1):
-        yield from _usable(datasets.rows(source, split, int(stretch[0]), int(stretch[-1]) + 1))
+        yield from _usable(cache, datasets.rows(source, split, int(stretch[0]), int(stretch[-1]) + 1))
 
 
-def _usable(rows: Iterable[datasets.Example | datasets.BadImage]) -> Iterator[datasets.Example]:
-    return (row for row in rows if not isinstance(row, datasets.BadImage))
+def _usable(cache: Cache, rows: Iterable[datasets.Example | datasets.BadImage]) -> Iterator[datasets.Example]:
+    """Yield the rows that the cache has: good images that `precompute` did not leave out, under whatever bound."""
+    left_out = {image["id"] for image in cache.provenance.get("skipped", [])}
+    for row in rows:
+        if not isinstance(row, datasets.BadImage) and row.id not in left_out:
+            yield row
 
 
 def tested_role(cache: Cache) -> Role:
@@ -177,8 +188,9 @@ def measured_parity(
     if artefact.format == "saved-model":
         from tfl.export import decode
 
-        asked.append(decode.as_png(images[-1]))
-        expected.append(combined.logits_of(images[-1][None]))
+        image = _within(images[-1], artefact.max_image_pixels)
+        asked.append(decode.as_png(image))
+        expected.append(combined.logits_of(image[None]))
     wanted = np.concatenate(expected)
     _require_finite(wanted, "the head", "train again")
     answers = np.concatenate([logits_of(batch) for batch in asked])
@@ -195,6 +207,15 @@ def _require_finite(logits: np.ndarray, whose: str, advice: str) -> None:
             f"{whose} answers {num_bad} of {len(logits)} images with logits that are not finite (NaN or infinite); "
             f"{advice}. Nothing was left in place"
         )
+
+
+def _within(image: np.ndarray, max_pixels: int) -> np.ndarray:
+    """The image, or as much of its top left as `serve_bytes` decodes."""
+    height, width, _ = image.shape
+    if height * width <= max_pixels:
+        return image
+    columns = min(width, max_pixels)
+    return image[: max_pixels // columns, :columns]
 
 
 def _places(cache: Cache, role: Role, source: datasets.Dataset, rows: list[datasets.Example]) -> np.ndarray:

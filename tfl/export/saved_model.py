@@ -40,7 +40,8 @@ def save(combined: Combined, folder: Path, is_float16: bool) -> None:
 
     `serving_default` takes `images`, uint8 `(n, h, w, 3)` of any n, h and w; `serve_bytes` takes `image_bytes`, encoded
     images `(n,)`; both return `probabilities (n, c)`, `logits (n, c)`, `class_index (n,)` and `class_name (n,)`.
-    `features` takes `images` and returns `features (n, d)`.
+    `features` takes `images` and returns `features (n, d)`. `serve_bytes` refuses an encoded image whose header claims
+    more than `combined.max_image_pixels`, before it decodes any, and turns images as their Exif data says.
     """
     network, head = Part(combined.network, is_float16), Part(combined.head, is_float16)
     names = tf.constant(combined.class_names)
@@ -62,7 +63,7 @@ def save(combined: Combined, folder: Path, is_float16: bool) -> None:
 
     @tf.function(input_signature=[IMAGE_BYTES], autograph=False)  # type: ignore[untyped-decorator]
     def serve_bytes(image_bytes: Any) -> dict[str, Any]:
-        pixels = decode.decode_all(image_bytes, combined.shown)  # (n or 1, v, size, size, 3)
+        pixels = decode.decode_all(image_bytes, combined.shown, combined.max_image_pixels)  # (n or 1, v, size, size, 3)
         by_view = tf.transpose(pixels, [1, 0, 2, 3, 4])
         return answers(features_of(tf.reshape(by_view, [-1, *pixels.shape[2:]]), tf.shape(image_bytes)[0]))
 
