@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from tfl.backbone import build
-from tfl.folding import fold_batch_norm
+from tfl.folding import fold_batch_norm, in_float32
+from tfl.keras_settings import pinned
 
 
 def norms_of(model):
@@ -77,3 +78,30 @@ def test_what_a_normalization_derives_from_its_weights_is_carried_over():
     network = keras.Model(images, keras.layers.Conv2D(2, 3)(normalization(images)))
     batch = np.random.default_rng(1).normal(size=(2, 5, 5, 3)).astype(np.float32)
     np.testing.assert_allclose(np.asarray(fold_batch_norm(network)(batch)), np.asarray(network(batch)), rtol=1e-5)
+
+
+def test_a_copy_in_float32_computes_what_the_float32_network_does():
+    """Models inside, and layers that compute with what they derive from their weights, included."""
+
+    def made():
+        images = keras.Input((8, 8, 3))
+        x = keras.layers.Normalization()(keras.layers.Rescaling(0.1)(images))
+        inside = keras.Sequential(
+            [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization()]
+        )
+        return keras.Model(images, keras.ops.cast(inside(x), "float32"))
+
+    rng = np.random.default_rng(0)
+    exact = made()
+    with pinned("bfloat16"):
+        narrow = made()
+    values = [rng.uniform(0.5, 1.5, weight.shape).astype(weight.dtype) for weight in exact.weights]
+    for model in (exact, narrow):
+        model.set_weights(values)
+        next(layer for layer in model.layers if isinstance(layer, keras.layers.Normalization)).finalize_state()
+    copy = in_float32(narrow)
+    pixels = rng.uniform(0, 255, (2, 8, 8, 3)).astype(np.float32)
+    np.testing.assert_allclose(np.asarray(copy(pixels)), np.asarray(exact(pixels)), rtol=1e-5)
+    assert np.abs(np.asarray(narrow(pixels)) - np.asarray(exact(pixels))).max() > 1e-3
+    assert {layer.compute_dtype for layer in copy._flatten_layers() if layer.weights} == {"float32"}
+    assert copy.trainable_variables == []
