@@ -10,7 +10,7 @@ from PIL import Image, features
 
 from tfl import datasets, export, run
 from tfl.cache import open_cache
-from tfl.datasets import decode_image
+from tfl.datasets import decode_image, heif
 from tfl.errors import DatasetError, SpecError
 from tfl.precompute import precompute
 from tfl.recipes import Reference
@@ -20,6 +20,8 @@ WIDTH, HEIGHT = 40, 30
 KINDS = ["AVIF", "BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP"]
 if not features.check("avif"):
     KINDS.remove("AVIF")
+if heif.is_readable():
+    KINDS.append("HEIF")
 
 
 def encoded(kind, size=(WIDTH, HEIGHT), **settings):

@@ -12,7 +12,6 @@ from PIL import Image
 from test_formats import FEATURES, NAMES, _tiny, backbone, combined_of  # noqa: F401 -- fixtures
 
 from tfl import cli, predict
-from tfl.datasets import IMAGE_SUFFIXES
 from tfl.errors import DatasetError, ExportError, ExtraError, SpecError
 
 COLOURS = {"red": (200, 60, 60), "green": (60, 200, 60), "blue": (60, 60, 200)}
@@ -386,5 +385,4 @@ def test_too_little_memory_to_read_is_a_bad_image(sizes, monkeypatch):
 
 
 def test_suffixes_of_names_are_looked_at_in_any_case():
-    assert ".png" in IMAGE_SUFFIXES
     assert paths_of(piped(b"GONE.PNG\0")) == ["GONE.PNG"]

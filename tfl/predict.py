@@ -15,9 +15,9 @@ from tfl.paths import expanded
 from tfl.spec import MAX_IMAGE_PIXELS, require_max_image_pixels
 
 STDIN = "-"
-MAX_REASON = 500  # characters of what a runtime said
 WINDOW_BYTES = 64 << 20  # of decoded images that wait to be answered, in which those of one size are found
 BATCH_BYTES = 32 << 20  # of decoded images in one batch; the model's float32 pixels take four times as much
+MAX_REASON = 500  # characters of what a runtime said
 
 
 class Image(NamedTuple):
@@ -216,7 +216,7 @@ def _asked(model: Model, rows: list[_Loaded]) -> list[dict[str, Any]]:
     pixels = [row.pixels for row in rows if row.pixels is not None]
     try:
         outputs = model.answer(pixels[0][None] if len(pixels) == 1 else np.stack(pixels))  # one needs no copy
-    except ExportError:  # not of these images
+    except ExportError:  # of the model, whatever the image
         raise
     except Exception as error:  # noqa: BLE001 -- each runtime raises its own, of too little memory too
         if len(rows) > 1:
@@ -255,8 +255,11 @@ def open_model(folder: Path) -> Model:
 def _checked(folder: Path, answer: served.Answer, class_names: list[str], images: np.ndarray) -> dict[str, np.ndarray]:
     """Answers for some images, of as many classes as there are names."""
     outputs = answer(images)
-    probabilities = np.asarray(outputs["probabilities"])  # (n, c)
-    indices = np.asarray(outputs["class_index"])  # (n,)
+    try:
+        probabilities = np.asarray(outputs["probabilities"])  # (n, c)
+        indices = np.asarray(outputs["class_index"])  # (n,)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ExportError(f"the model in {folder} does not answer as an exported one: {_line(error)}") from error
     expected = (len(images), len(class_names))
     if probabilities.shape != expected or indices.shape != expected[:1]:
         raise ExportError(

@@ -59,7 +59,7 @@ def _kind(mode: int) -> str:
 
 
 def is_image(content: bytes) -> bool:
-    """Whether a content begins as an image of one of `FORMATS` does, of whatever size; nothing is decoded."""
+    """Whether a content begins as an image that can be read here does, of whatever size; nothing is decoded."""
     try:
         with _opened(content, "", max_pixels=sys.maxsize):
             return True
@@ -167,6 +167,13 @@ def _opened(content: bytes, name: str, max_pixels: int) -> Iterator[Any]:
             yield image
 
 
+def _too_large(name: str, error: pixels.TooManyPixelsError) -> DatasetError:
+    return DatasetError(
+        f"the image {name} claims more pixels than are safe to decode: {error.width:,} x {error.height:,}, at most "
+        f"{error.max_pixels:,} are decoded; make it smaller, remove it, or raise --max-image-pixels"
+    )
+
+
 def _formats(content: bytes) -> list[str]:
     """Return Pillow's names of the formats to try; HEIF and AVIF would take one another's files."""
     from PIL import Image
@@ -182,13 +189,6 @@ def _what_it_is(content: bytes) -> str:
     if heif.is_heif(content) and not heif.is_readable():
         return f"is not an image that Pillow can read alone ({heif.HINT})"
     return "is not an image that Pillow can read"
-
-
-def _too_large(name: str, error: pixels.TooManyPixelsError) -> DatasetError:
-    return DatasetError(
-        f"the image {name} claims more pixels than are safe to decode: {error.width:,} x {error.height:,}, at most "
-        f"{error.max_pixels:,} are decoded; make it smaller, remove it, or raise --max-image-pixels"
-    )
 
 
 def _undecodable(name: str, error: Exception) -> DatasetError:
