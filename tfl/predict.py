@@ -15,9 +15,9 @@ from tfl.paths import expanded
 from tfl.spec import MAX_IMAGE_PIXELS, require_max_image_pixels
 
 STDIN = "-"
+MAX_REASON = 500  # characters of what a runtime said
 WINDOW_BYTES = 64 << 20  # of decoded images that wait to be answered, in which those of one size are found
 BATCH_BYTES = 32 << 20  # of decoded images in one batch; the model's float32 pixels take four times as much
-MAX_REASON = 500  # characters of what a runtime said
 
 
 class Image(NamedTuple):
@@ -216,7 +216,7 @@ def _asked(model: Model, rows: list[_Loaded]) -> list[dict[str, Any]]:
     pixels = [row.pixels for row in rows if row.pixels is not None]
     try:
         outputs = model.answer(pixels[0][None] if len(pixels) == 1 else np.stack(pixels))  # one needs no copy
-    except ExportError:  # of the model, whatever the image
+    except ExportError:  # not of these images
         raise
     except Exception as error:  # noqa: BLE001 -- each runtime raises its own, of too little memory too
         if len(rows) > 1:

@@ -213,11 +213,12 @@ class Settings:
     """Rows in one piece on their way to the file; a killed run loses two such pieces at most, on a GPU seven."""
     on_bad_image: Literal["error", "skip"] = "error"
     """An image that cannot be read ends the command, or is left out and listed in the cache's provenance."""
+    allow_missing_classes: bool = False
+    """Also take splits whose test or val rows have a class that the training rows lack, or that are of one class."""
+
     max_image_pixels: int = MAX_IMAGE_PIXELS
     """Most pixels (height x width) that an image file may claim in its header; a larger one is a bad image, and is not
     decoded."""
-    allow_missing_classes: bool = False
-    """Also take splits whose test or val rows have a class that the training rows lack, or that are of one class."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cache_dir", expanded(self.cache_dir))

@@ -167,13 +167,6 @@ def _opened(content: bytes, name: str, max_pixels: int) -> Iterator[Any]:
             yield image
 
 
-def _too_large(name: str, error: pixels.TooManyPixelsError) -> DatasetError:
-    return DatasetError(
-        f"the image {name} claims more pixels than are safe to decode: {error.width:,} x {error.height:,}, at most "
-        f"{error.max_pixels:,} are decoded; make it smaller, remove it, or raise --max-image-pixels"
-    )
-
-
 def _formats(content: bytes) -> list[str]:
     """Return Pillow's names of the formats to try; HEIF and AVIF would take one another's files."""
     from PIL import Image
@@ -189,6 +182,13 @@ def _what_it_is(content: bytes) -> str:
     if heif.is_heif(content) and not heif.is_readable():
         return f"is not an image that Pillow can read alone ({heif.HINT})"
     return "is not an image that Pillow can read"
+
+
+def _too_large(name: str, error: pixels.TooManyPixelsError) -> DatasetError:
+    return DatasetError(
+        f"the image {name} claims more pixels than are safe to decode: {error.width:,} x {error.height:,}, at most "
+        f"{error.max_pixels:,} are decoded; make it smaller, remove it, or raise --max-image-pixels"
+    )
 
 
 def _undecodable(name: str, error: Exception) -> DatasetError:

@@ -103,7 +103,7 @@ def opened(cache: Cache, dataset: str) -> datasets.Dataset:
       ExportError: this is another.
     """
     spec = replace(cache.spec.dataset, dataset=dataset, version="")
-    source = datasets.open_dataset(spec, **_recorded_bound(cache))
+    source = datasets.open_dataset(spec, **datasets.other_bound(_max_image_pixels_of(cache)))
     if source.version != cache.spec.dataset.version:
         raise ExportError(
             f"the dataset {dataset!r} is not the one that the features were made from",
@@ -112,11 +112,10 @@ def opened(cache: Cache, dataset: str) -> datasets.Dataset:
     return source
 
 
-def _recorded_bound(cache: Cache) -> dict[str, int]:
-    """The bound that images were read under, where a cache's provenance names another than the default."""
+def _max_image_pixels_of(cache: Cache) -> int:
+    """The bound that images were read under; the default where a cache's provenance names no positive number."""
     recorded = cache.provenance.get("max_image_pixels")
-    is_other = type(recorded) is int and recorded > 0 and recorded != MAX_IMAGE_PIXELS
-    return {"max_image_pixels": recorded} if is_other else {}
+    return recorded if type(recorded) is int and recorded > 0 else MAX_IMAGE_PIXELS
 
 
 def rows_of(cache: Cache, role: Role, source: datasets.Dataset) -> Iterator[datasets.Example]:
