@@ -181,7 +181,9 @@ def test_exported_through_the_gate(name, trained, tmp_path, monkeypatch):
     need(name)
     opened, seen = [], []
     open_dataset = datasets.open_dataset
-    monkeypatch.setattr(datasets, "open_dataset", lambda spec: opened.append(spec) or open_dataset(spec))
+    monkeypatch.setattr(
+        datasets, "open_dataset", lambda spec, *bound: opened.append(spec) or open_dataset(spec, *bound)
+    )
     out = tmp_path / "model"
     artefact = Artefact(name, assert_accuracy_at_least=0.5)
     parity = export.export(trained.run, out, artefact=artefact, on_progress=seen.append)

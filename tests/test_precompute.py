@@ -267,7 +267,7 @@ def test_views_of_a_folder_with_a_bad_image(features, folder, settings):
 
 
 def test_odd_views_cost_no_download(features, settings, monkeypatch):
-    monkeypatch.setattr(datasets, "open_dataset", lambda spec: pytest.fail("opened"))
+    monkeypatch.setattr(datasets, "open_dataset", lambda spec, *bound: pytest.fail("opened"))
     with pytest.raises(SpecError, match="got hflip; try --views original hflip"):
         precompute(features, DatasetSpec(), settings, views=("hflip",))
 
@@ -352,7 +352,7 @@ class Twin(datasets.NpzDataset):
 
 
 def test_rows_of_another_dataset_of_the_same_version_are_not_copied(features, settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "open_dataset", lambda spec: Twin(Path(spec.dataset)))
+    monkeypatch.setattr(datasets, "open_dataset", lambda spec, *bound: Twin(Path(spec.dataset)))
     for seed, name in enumerate(("cifar10", "cifar100")):
         path = write_npz(tmp_path / f"{name}.npz", seed, train=70, test=40)
         cache = open_cache(precompute(features, DatasetSpec(dataset=str(path)), settings))
@@ -371,7 +371,7 @@ def test_odd_rows_are_named_before_they_are_computed(features, dataset, settings
 
 
 def test_a_misspelt_backbone_costs_no_download(features, settings, monkeypatch):
-    monkeypatch.setattr(datasets, "open_dataset", lambda spec: pytest.fail("opened"))
+    monkeypatch.setattr(datasets, "open_dataset", lambda spec, *bound: pytest.fail("opened"))
     with pytest.raises(BackboneError, match="there is no backbone 'resnet5O'"):
         precompute(replace(features, backbone="resnet5O"), DatasetSpec(), settings)
 
@@ -980,7 +980,7 @@ class Unlabelled:
 def test_labels_that_come_with_the_images_are_looked_at_before_the_merge(features, settings, tmp_path, monkeypatch):
     """The shards are kept: with the flag the same command goes on and computes nothing again."""
     opened = datasets.open_dataset
-    monkeypatch.setattr(datasets, "open_dataset", lambda spec: Unlabelled(opened(spec)))
+    monkeypatch.setattr(datasets, "open_dataset", lambda spec, *bound: Unlabelled(opened(spec)))
     spec = labelled(tmp_path / "a.npz", train=[0, 1] * 20, test=[2, 1, 0])
     with pytest.raises(DatasetError, match=r"which no head gets right: c \(1 row\)"):
         precompute(features, spec, settings)

@@ -100,7 +100,7 @@ def precompute(
     """
     require_views(views)
     require_architecture(features.backbone)  # before a dataset is downloaded for a misspelt name
-    source = datasets.open_dataset(dataset, **datasets.other_bound(settings.max_image_pixels))
+    source = datasets.open_dataset(dataset, settings.max_image_pixels)
     resolved = datasets.resolve(dataset, source)
     if settings.on_bad_image == "error":
         _refuse([bad for split in resolved.roles.values() for bad in datasets.known_bad(source, split)])

@@ -34,7 +34,6 @@ __all__ = [
     "list_images",
     "listed_classes",
     "open_dataset",
-    "other_bound",
     "read_image",
     "require_new_npz",
     "resolve",
@@ -44,11 +43,6 @@ __all__ = [
     "usable",
     "write_npz",
 ]
-
-
-def other_bound(max_image_pixels: int) -> dict[str, int]:
-    """The argument of `open_dataset` for a bound; none for the default, which it has by itself."""
-    return {} if max_image_pixels == MAX_IMAGE_PIXELS else {"max_image_pixels": max_image_pixels}
 
 
 def open_dataset(spec: DatasetSpec, max_image_pixels: int = MAX_IMAGE_PIXELS) -> Dataset:

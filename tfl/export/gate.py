@@ -103,7 +103,7 @@ def opened(cache: Cache, dataset: str) -> datasets.Dataset:
       ExportError: this is another.
     """
     spec = replace(cache.spec.dataset, dataset=dataset, version="")
-    source = datasets.open_dataset(spec, **datasets.other_bound(_max_image_pixels_of(cache)))
+    source = datasets.open_dataset(spec, _max_image_pixels_of(cache))
     if source.version != cache.spec.dataset.version:
         raise ExportError(
             f"the dataset {dataset!r} is not the one that the features were made from",
