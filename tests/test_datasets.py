@@ -823,7 +823,7 @@ def test_mutated_image_file_decodes_or_is_an_error_of_the_dataset(content, edits
 def test_names_that_tfds_hands_to_others_are_refused(name, monkeypatch):
     import tensorflow_datasets as tfds
 
-    monkeypatch.setattr(tfds, "builder", lambda name: pytest.fail("asked"))
+    monkeypatch.setattr(tfds, "builder", lambda name, **where: pytest.fail("asked"))
     with pytest.raises(DatasetError, match="no TensorFlow Datasets name"):
         datasets.open_dataset(DatasetSpec(dataset=name))
 
@@ -837,7 +837,7 @@ def test_tfds_set_without_ids_and_in_grey(tmp_path, monkeypatch, capfd):
     """TFDS's own ids, and three channels."""
     import tensorflow_datasets as tfds
 
-    monkeypatch.setattr(tfds, "builder", lambda name: tfds.testing.DummyMnist(data_dir=tmp_path))
+    monkeypatch.setattr(tfds, "builder", lambda name, **where: tfds.testing.DummyMnist(data_dir=tmp_path))
     source = datasets.open_dataset(DatasetSpec(dataset="dummy_mnist"))
     examples = list(source.examples("train", 3, 5))
     assert [example.id for example in examples] == [f"dummy_mnist-train.tfrecord-00000-of-00001__{i}" for i in (3, 4)]
@@ -855,7 +855,7 @@ def test_undecodable_tfds_record_is_named(tmp_path, monkeypatch, is_flipped, mes
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
-    monkeypatch.setattr(tfds, "builder", lambda name: tfds.testing.DummyMnist(data_dir=tmp_path))
+    monkeypatch.setattr(tfds, "builder", lambda name, **where: tfds.testing.DummyMnist(data_dir=tmp_path))
     source = datasets.open_dataset(DatasetSpec(dataset="dummy_mnist"))
     (path,) = tmp_path.rglob("*train.tfrecord*")
     records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]

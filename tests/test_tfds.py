@@ -49,7 +49,7 @@ def store(tmp_path, monkeypatch):
         )
         builder = tfds.builder("tiny_set", data_dir=tmp_path)
         monkeypatch.setattr(type(builder.info), "supervised_keys", supervised_keys)
-        monkeypatch.setattr(tfds, "builder", lambda name: builder)
+        monkeypatch.setattr(tfds, "builder", lambda name, **where: builder)
         return datasets.open_dataset(DatasetSpec("tiny_set"))
 
     return made

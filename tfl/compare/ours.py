@@ -47,7 +47,8 @@ def _extract(job: Job, turns: Turns) -> Cache:
             computed = progress.computed
 
     dataset = DatasetSpec(str(job.images_file))
-    settings = Settings(job.folder / "cache", batch_size=job.recipe.batch_size)
+    # So few images may lack a class; both sides are given the same.
+    settings = Settings(job.folder / "cache", batch_size=job.recipe.batch_size, allow_missing_classes=True)
     path = precompute(job.features, dataset, settings, on_progress)
     turns.end("keep")
     return open_cache(path)
