@@ -116,6 +116,7 @@ def with_nan(path):
 def test_a_head_that_is_not_finite_is_not_loaded(cache, tmp_path):
     folder = run.train(cache, Reference(epochs=1), runs_dir=tmp_path / "runs")
     with_nan(folder / "head.keras")
+    (folder / "checksums.json").unlink()  # as of a version that wrote none; else the change itself is refused
     message = "head.keras cannot be loaded: it holds no numbers: 1 of 15 values of the head's .* are not finite"
     with pytest.raises(RunError, match=message):
         run.evaluate(folder)
@@ -129,8 +130,8 @@ def test_answers_that_are_not_finite_never_pass_the_gate(cache, dataset, tmp_pat
     folder = run.train(cache, Reference(epochs=1), runs_dir=tmp_path / "runs")
     load_head = Run.load_head
 
-    def broken(self):
-        model = load_head(self)
+    def broken(self, cache=None):
+        model = load_head(self, cache)
         model.set_weights([weight + np.float32(value) for weight in model.get_weights()])
         return model
 

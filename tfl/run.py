@@ -280,10 +280,11 @@ def train(
 def _require_finite_loss(metrics: dict[str, Any], recipe: Recipe) -> None:
     """Refuse a head whose answers are no numbers."""
     for role, of_role in metrics.items():
-        if not np.isfinite(of_role["loss"]):
+        loss = np.nan if of_role["loss"] is None else of_role["loss"]  # metrics say None of NaN
+        if of_role["num_rows"] and not np.isfinite(loss):
             raise RunError(
-                f"the recipe {name_of(recipe)} diverged: the loss on the {role} rows is {of_role['loss']}, a finite "
-                f"number was expected; {head.ADVICE[type(recipe)]}"
+                f"the recipe {name_of(recipe)} diverged: the loss on the {role} rows is {loss}, a finite number was "
+                f"expected; {head.ADVICE[type(recipe)]}"
             )
 
 
