@@ -1,5 +1,6 @@
 """Names in the model card: text, whatever they are."""
 
+import html
 import re
 
 import pytest
@@ -37,7 +38,6 @@ HOSTILE = [
     " x ",
     "",
 ]
-MARKUP = ("script", "a", "img", "em", "strong", "code", "h1", "h2", "blockquote", "pre", "hr", "ol", "s", "br")
 names = st.one_of(st.text(st.characters()), st.text("\\`*_{}[]()<>#+-.!|~$&:@/ \n\tab1"), st.sampled_from(HOSTILE))
 
 
@@ -45,27 +45,24 @@ def rendered(text):
     return MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(text)
 
 
-def tags(html):
-    return set(re.findall(r"</?(\w+)", html)) | ({"!"} if "<!" in html else set())
+def tags(page):
+    return set(re.findall(r"<[/!?]*(\w*)", page))
 
 
 @given(st.lists(names, min_size=1, max_size=4))
 def test_a_table_has_a_row_for_each_class_and_nothing_else(classes):
     table = "\n".join(card._table(dict.fromkeys(classes, 0.5)))
-    html = rendered(table)
-    assert tags(html) == {"table", "thead", "tbody", "tr", "th", "td"}
-    assert html.count("<tr>") == 1 + len(set(classes))
-    assert html.count("<td>") == 2 * len(set(classes))
+    page = rendered(table)
+    assert tags(page) == {"table", "thead", "tbody", "tr", "th", "td"}
+    assert page.count("<tr>") == 1 + len(set(classes))
+    assert page.count("<td>") == 2 * len(set(classes))
 
 
 @given(names)
 def test_a_name_is_shown_as_it_is(name):
-    import html
-
-    (shown,) = re.fullmatch(
-        r"<ul>\n<li>data: (.*), x</li>\n</ul>\n", rendered(f"- data: {card.escaped(name)}, x")
-    ).groups()
-    assert html.unescape(shown).strip() == re.sub(" ", " ", printable(name)).strip()
+    page = rendered(f"- data: {card.escaped(name)}, x")
+    (shown,) = re.fullmatch(r"<ul>\n<li>data: (.*), x</li>\n</ul>\n", page).groups()
+    assert html.unescape(shown).strip() == printable(name).strip()
 
 
 def test_plain_names_stay_readable():

@@ -347,6 +347,38 @@ def test_hostile_names_from_images_to_predictions(tfl, tmp_path_factory):
     assert len(re.findall(r"^\|", card, re.MULTILINE)) == 2 + len(names)
 
 
+def test_export_of_names_that_the_locale_lacks(tfl, tmp_path):
+    """Under a POSIX locale, with Python's own remedies for it switched off."""
+    import numpy as np
+
+    folder = tmp_path / "café"
+    folder.mkdir()
+    arrays = dict(np.load(write_npz(folder / "colours.npz", train=40, test=20)))
+    np.savez(folder / "colours.npz", **{**arrays, "class_names": np.array(["Pokémon", "犬", "red"])})
+    cache = last_line(tfl("precompute", "--dataset", "café/colours.npz", *SMALL, cwd=tmp_path))
+    run = last_line(tfl("train", cache, "--epochs", "1", "--runs-dir", "café", "--name", "Größe", cwd=tmp_path))
+    posix = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
+
+    def start(*arguments):
+        command = [sys.executable, "-c", MAIN, *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, env={**os.environ, **posix})
+
+    done = start("export", run, "--out", "café/modèle")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.splitlines()[-1] == "café/modèle".encode()
+    assert "| Pokémon |" in (folder / "modèle" / "README.md").read_text(encoding="utf-8")
+    from PIL import Image
+
+    Image.new("RGB", (9, 8), "red").save(folder / "é.png")
+    done = start("predict", "café/modèle", "café/é.png")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"caf\\xe9/\\xe9.png\t")
+    assert b"Pok\\xe9mon " in done.stdout
+    as_json = json.loads(start("predict", "café/modèle", "café/é.png", "--json").stdout)
+    assert as_json["image"] == "café/é.png"
+    assert set(as_json["probabilities"]) == {"Pokémon", "犬", "red"}
+
+
 def test_output_that_nobody_reads_to_its_end(work):
     """`tfl evaluate RUN | head -1`."""
     reader, writer = os.pipe()
