@@ -244,58 +244,41 @@ def in_json(member, change):
     return changed
 
 
-def pickled_constant(planted):
-    import torch
+def listed(config_member, name, content_of):
+    """Add a member that its config says is to be unpickled."""
 
     def change(members):
-        buffer = io.BytesIO()
-        torch.save(Planted(planted), buffer)
-        members["data/constants/tensor_9999"] = buffer.getvalue()
-        config = json.loads(members[archives.CONSTANTS])
-        config["config"]["x"] = {"path_name": "tensor_9999", "is_param": False, "use_pickle": True, "tensor_meta": None}
-        members[archives.CONSTANTS] = json.dumps(config).encode()
+        folder = config_member.rpartition("/")[0]
+        members[f"{folder}/{name}"] = content_of()
+        config = json.loads(members[config_member])
+        config["config"]["x"] = {"path_name": name, "is_param": False, "use_pickle": True, "tensor_meta": None}
+        members[config_member] = json.dumps(config).encode()
 
     return change
+
+
+def saved_by_torch(planted):
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(Planted(planted), buffer)
+    return buffer.getvalue()
+
+
+def pickled_constant(planted):
+    return listed(archives.CONSTANTS, "tensor_9999", lambda: saved_by_torch(planted))
 
 
 def pickled_weight(planted):
-    import torch
-
-    def change(members):
-        buffer = io.BytesIO()
-        torch.save(Planted(planted), buffer)
-        members["data/weights/weight_9999"] = buffer.getvalue()
-        config = json.loads(members[archives.WEIGHTS])
-        config["config"]["x"] = {"path_name": "weight_9999", "is_param": False, "use_pickle": True, "tensor_meta": None}
-        members[archives.WEIGHTS] = json.dumps(config).encode()
-
-    return change
+    return listed(archives.WEIGHTS, "weight_9999", lambda: saved_by_torch(planted))
 
 
 def opaque_object(planted):
-    def change(members):
-        members["data/constants/opaque_obj_0"] = pickle.dumps(Planted(planted))
-        config = json.loads(members[archives.CONSTANTS])
-        config["config"]["x"] = {
-            "path_name": "opaque_obj_0",
-            "is_param": False,
-            "use_pickle": True,
-            "tensor_meta": None,
-        }
-        members[archives.CONSTANTS] = json.dumps(config).encode()
-
-    return change
+    return listed(archives.CONSTANTS, "opaque_obj_0", lambda: pickle.dumps(Planted(planted)))
 
 
 def legacy_weights(planted):
-    import torch
-
-    def change(members):
-        buffer = io.BytesIO()
-        torch.save(Planted(planted), buffer)
-        members["data/weights/model.pt"] = buffer.getvalue()
-
-    return change
+    return lambda members: members.update({"data/weights/model.pt": saved_by_torch(planted)})
 
 
 def guard(planted):
@@ -325,14 +308,7 @@ def call(planted):
 
 
 def sample_inputs(planted):
-    import torch
-
-    def change(members):
-        buffer = io.BytesIO()
-        torch.save(Planted(planted), buffer)
-        members[archives.SAMPLE_INPUTS] = buffer.getvalue()
-
-    return change
+    return lambda members: members.update({archives.SAMPLE_INPUTS: saved_by_torch(planted)})
 
 
 HOSTILE = (pickled_constant, pickled_weight, opaque_object, legacy_weights, guard, expression, call)
