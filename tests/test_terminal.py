@@ -65,6 +65,19 @@ def test_log_records_are_safe_and_keep_their_own_lines(capsys):
     assert not STEERING.search(formatted(f"of another library: {HOSTILE}").replace("\n", ""))
 
 
+def test_a_command_leaves_logging_and_streams_as_they_were(tmp_path, capsys, caplog):
+    from tfl.cli import main
+
+    (tmp_path / "odd.h5").write_bytes(b"hello")
+    kept = sys.stdin, sys.stdout, sys.stderr
+    assert main(["caches", "--cache-dir", str(tmp_path)]) == 0
+    assert capsys.readouterr().err.startswith("passed over: ")
+    assert (sys.stdin, sys.stdout, sys.stderr) == kept
+    logger = logging.getLogger("tfl")
+    assert (logger.handlers, logger.level, logger.propagate) == ([], logging.NOTSET, True)
+    assert logging.lastResort.formatter is None
+
+
 def test_warnings_are_one_safe_line(capsys):
     import warnings
 

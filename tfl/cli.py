@@ -39,7 +39,7 @@ from tfl.terminal import (
     IS_DEBUGGING,
     Table,
     held_stderr,
-    log_to_stderr,
+    logs_on_stderr,
     progress_line,
     restart_in_utf8,
     safe_usage,
@@ -476,9 +476,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if arguments is None:
         restart_in_utf8()
-    with standard_streams() as output:
+    with standard_streams() as output, logs_on_stderr():
         signal.signal(signal.SIGTERM, _end)
-        log_to_stderr()
         places.provide_home()
         try:
             code = _carry_out(list(sys.argv[1:] if arguments is None else arguments))

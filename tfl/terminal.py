@@ -267,17 +267,26 @@ class _Handler(logging.Handler):
         tell(*self.format(record).split("\n"))
 
 
-def log_to_stderr() -> None:
-    """Show what tfl logs, and what warns, on stderr."""
-    logger = logging.getLogger("tfl")
-    if not logger.handlers:
-        handler = _Handler()
-        handler.setFormatter(_Formatter("%(message)s"))
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
-    if logging.lastResort:
-        logging.lastResort.setFormatter(_Formatter())
+@contextlib.contextmanager
+def logs_on_stderr() -> Iterator[None]:
+    """Show what tfl logs, and what other libraries log for nobody else, on stderr; afterwards all is as it was."""
+    logger, others = logging.getLogger("tfl"), logging.lastResort
+    kept = logger.level, logger.propagate, others and others.formatter
+    handler = _Handler()
+    handler.setFormatter(_Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    if others:
+        others.setFormatter(_Formatter())
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(kept[0])
+        logger.propagate = kept[1]
+        if others:
+            others.setFormatter(kept[2] or None)
 
 
 @contextlib.contextmanager
