@@ -10,7 +10,7 @@ import pytest
 from conftest import write_npz
 from PIL import Image
 
-from tfl import engine, run
+from tfl import engine, records, run
 from tfl.cache import Cost, PartialCache, Rows, open_cache
 from tfl.errors import CacheError, RunError
 from tfl.precompute import precompute
@@ -76,7 +76,7 @@ def test_what_does_not_fit_is_streamed_and_said(cache, runs, monkeypatch, caplog
 TRAIN_IN_LITTLE_MEMORY = """
 import resource
 from pathlib import Path
-from tfl import engine, run
+from tfl import engine, records, run
 from tfl.cache import open_cache
 from tfl.recipes import Reference
 
@@ -490,6 +490,7 @@ def test_runs_from_before_the_rule_are_read_and_reproduced(features, allowing, r
     described = json.loads((folder / "run.json").read_text())
     del described["selection"]["allow_missing_classes"]
     (folder / "run.json").write_text(json.dumps(described))
+    records.write_checksums(folder)
     assert run.open_run(folder).selection == Selection()
     assert run.reproduce(folder)[1] == []
 
