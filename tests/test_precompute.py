@@ -162,6 +162,20 @@ def test_rows_of_ones_own_cache_are_copied_after_it_was_moved(features, dataset,
     assert cache.provenance["images_computed"] == 110 - 70
 
 
+@pytest.mark.parametrize(("compute_dtype", "num_computed"), [("float32", 40), ("bfloat16", 110)])
+def test_rows_that_another_engine_rounded_are_not_copied(
+    compute_dtype, num_computed, features, dataset, settings, monkeypatch
+):
+    features = replace(features, compute_dtype=compute_dtype)
+    compile_model = engine.compile_model
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "chosen", lambda *_: "another")
+        patch.setattr("tfl.engine.forward.compile_model", lambda model, shape, *_: compile_model(model, shape))
+        precompute(features, replace(dataset, train_split="train[:30]"), settings)
+    cache = open_cache(precompute(features, dataset, settings))
+    assert cache.provenance["images_computed"] == num_computed
+
+
 VIEWS = ("original", "hflip", "crop4")
 
 

@@ -127,7 +127,7 @@ def precompute(
         if not path.exists():  # else another process has made it since
             relatives = list_caches(settings.cache_dir, f"*-{spec.features.backbone}-{spec.features.image_size}-*")
             _say_nearest(spec, relatives)
-            donors = Donors(spec, relatives, backbone.columns)
+            donors = Donors(spec, _rounded_alike(relatives, spec.features, runner), backbone.columns)
             job = _Job(source, spec, settings, backbone, partial, donors, on_progress)
             job.run(provenance)
     return path
@@ -153,6 +153,16 @@ def _accept(cache: Cache, settings: Settings) -> None:
         skipped = cache.provenance.get("skipped", [])
         _refuse([BadImage(image["id"], image["reason"]) for image in skipped], count)
     logger.info("already there: %s%s", cache.path, f" ({count} bad images were left out)" if count else "")
+
+
+def _rounded_alike(caches: list[Cache], features: FeatureSpec, runner: str) -> list[Cache]:
+    """Return the caches whose rows may stand beside ours.
+
+    In float32 engines differ in the last bits. Below it each rounds in its own way, by some percent in bfloat16.
+    """
+    if features.compute_dtype == "float32":
+        return caches
+    return [cache for cache in caches if cache.provenance.get("engine") == runner]
 
 
 def _say_nearest(spec: CacheSpec, caches: list[Cache]) -> None:
