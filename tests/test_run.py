@@ -269,6 +269,20 @@ def test_a_run_that_chose_is_whole(colours, runs):
     assert run.evaluate(folder) == found.metrics["test"]
 
 
+def test_lists_of_numbers_stand_on_one_line(tmp_path):
+    values = {
+        "confusion": [[1, 0], [0, 22]],
+        "names": ["[1,  2]", "a\n[1"],
+        "of": [None, 0.5],
+        "empty": [],
+        "loss": [-1e-05],
+    }
+    run._write_json(tmp_path / "metrics.json", values)
+    text = (tmp_path / "metrics.json").read_text()
+    assert json.loads(text) == values
+    assert "    [1, 0],\n    [0, 22]\n" in text
+
+
 def test_metrics_are_of_the_mean_of_the_views(colours, runs):
     folder = run.train(colours, Ridge(), runs_dir=runs)
     cache = open_cache(colours)

@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -43,6 +44,7 @@ COPIES_TO_CHOOSE: dict[type[Recipe], tuple[float, float]] = {
     Best: (3.0, 4.0),
 }
 WORKING_BYTES = 256 << 20
+NUMBERS = re.compile(r"\[\n\s+(-?\d[^][{}\"]*?)\n\s*\]")  # a list of indented JSON; no text in it holds a newline
 MAX_CLASSES_SHOWN = 20
 
 
@@ -453,7 +455,10 @@ def numbered(folder: Path, stem: str) -> Path:
 
 
 def _write_json(path: Path, values: Any) -> None:
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    """Write indented JSON, each list of numbers on one line: a confusion matrix has a line for each class."""
+    text = json.dumps(values, indent=2)
+    text = NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def open_run(folder: Path) -> Run:
