@@ -539,7 +539,9 @@ def precomputed(dataset: str, count: int, folder: Path) -> None:
 
     with tempfile.TemporaryDirectory(dir=folder) as cache:
         spec = DatasetSpec(dataset, f"train[:{count}]", "", "")
-        precompute(FeatureSpec(weights="random"), spec, Settings(cache_dir=Path(cache), batch_size=256))
+        # A slice of a folder in rows may be of one class.
+        settings = Settings(cache_dir=Path(cache), batch_size=256, allow_missing_classes=True)
+        precompute(FeatureSpec(weights="random"), spec, settings)
 
 
 # Name, and flags of `tfl export`; the first one is what ratios are of.
