@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from test_spec import OTHER_VALUES
 
-from tfl import trust, words
+from tfl import assets, trust, words
 from tfl.cache import (
     Cost,
     DamagedShardError,
@@ -486,7 +486,7 @@ def test_ones_own_file_stays_that_under_another_name_or_mode(path, tmp_path, cha
         other = (tmp_path / "inner").rename(tmp_path / "moved") / path.name
     trust.remember(Path(__file__))  # the notes of files that are gone go
     assert trust.is_own(other)
-    monkeypatch.setattr(trust, "_sha256", lambda path: pytest.fail("read again"))
+    monkeypatch.setattr(assets, "sha256_of", lambda path: pytest.fail("read again"))
     assert trust.is_own(other)
 
 

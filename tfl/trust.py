@@ -5,7 +5,6 @@ memory and time; only a file that the child has read to its end is opened here. 
 not changed since, is opened at once.
 """
 
-import hashlib
 import json
 import os
 import subprocess
@@ -16,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from tfl import places
+from tfl import assets, places
 
 SECONDS = 60.0  # that any file may take, and then those that its size allows
 BYTES_PER_SECOND = 10_000_000
@@ -78,7 +77,7 @@ def remember(path: Path, stamp: Stamp | None = None, is_own: bool = False) -> No
     with suppress(OSError, ValueError):
         now = Stamp.of(path.stat())
         if stamp in (None, now) and (is_own or not is_known(path)):
-            digest = _sha256(path) if is_own else ""
+            digest = assets.sha256_of(path) if is_own else ""
             if Stamp.of(path.stat()) == now:
                 _write(_Note("own" if is_own else "examined", now, digest, path.resolve()))
 
@@ -131,12 +130,7 @@ def _has_same_content(note: _Note, path: Path, stamp: Stamp) -> bool:
     """Whether a file that is not as it was noted still is, byte for byte, the own one that the note is of."""
     if note.word != "own" or note.stamp[:-1] != stamp[:-1]:
         return False
-    return _sha256(path) == note.digest and Stamp.of(path.stat()) == stamp
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return assets.sha256_of(path) == note.digest and Stamp.of(path.stat()) == stamp
 
 
 def _notes(stamp: Stamp) -> Iterator[_Note]:
