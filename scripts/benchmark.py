@@ -35,8 +35,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tfl.cache import Cost, PartialCache, Rows, open_cache
-from tfl.spec import VIEWS, CacheSpec, DatasetSpec, FeatureSpec, View
+from tfl.cache import CachedRows, Cost, PartialCache, open_cache
+from tfl.specs import VIEWS, CacheSpec, DatasetSpec, FeatureSpec, View
 
 QUICK = "--quick" in sys.argv
 REPEATS = 2 if QUICK else 5
@@ -65,7 +65,7 @@ def write_cache(folder: Path, num_rows: int, views: tuple[View, ...] = ("origina
             count = shard.stop - shard.start
             ids = np.asarray([f"train_{row:05d}".encode() for row in range(shard.start, shard.stop)])
             first, *further = (rng.random((count, NUM_FEATURES), np.float32) for _ in views)
-            rows = Rows(first, rng.integers(0, 10, count), ids, dict(zip(views[1:], further, strict=True)))
+            rows = CachedRows(first, rng.integers(0, 10, count), ids, dict(zip(views[1:], further, strict=True)))
             partial.write(shard, rows, Cost(0.0, count))
         return partial.finish(tuple("abcdefghij"), {"typed": {"dataset": "random", "weights": "random"}})
 
@@ -147,8 +147,8 @@ def growth(measured: dict[str, dict[int, list[float]]]) -> dict[str, float]:
 
 def room(folder: Path) -> dict[str, Any]:
     """What each recipe takes beyond what it takes on few rows, in times the bytes of one view's features."""
-    from tfl import run
-    from tfl.recipes import RECIPES, Selection
+    from tfl.runs import run
+    from tfl.specs.recipes import RECIPES, Selection
 
     rows = 30_000
     peaks: dict[str, dict[int, dict[str, float]]] = {name: {} for name in RECIPES if name != "reference"}
@@ -159,7 +159,7 @@ def room(folder: Path) -> dict[str, Any]:
                 command = [sys.executable, __file__, "_room", *map(str, paths), name]
                 taken = int(subprocess.run(command, capture_output=True, check=True).stdout.split()[-1])
                 copies = run.COPIES_TO_CHOOSE[RECIPES[name]]
-                asked = run.bytes_needed(open_cache(paths[1]), Selection(), copies)
+                asked = run.estimate_bytes(open_cache(paths[1]), Selection(), copies)
                 one_view = rows * NUM_FEATURES * 4
                 of[len(views)] = {"taken": taken / one_view, "asked": asked / one_view}
                 print(name, len(views), of[len(views)], file=sys.stderr)
@@ -168,8 +168,8 @@ def room(folder: Path) -> dict[str, Any]:
 
 def train_on(few: Path, many: Path, name: str) -> None:
     """Print how many bytes more a recipe takes on many rows than on few."""
-    from tfl.recipes import Best, Grid, Knn, Logistic, Mlp, Recipe, Ridge
-    from tfl.run import train
+    from tfl.runs.run import train
+    from tfl.specs.recipes import Best, Grid, Knn, Logistic, Mlp, Recipe, Ridge
 
     recipes: dict[str, Recipe] = {
         "ridge": Ridge(),
@@ -191,31 +191,31 @@ def heads(path: Path) -> dict[str, Any]:
     """Training on a cache's rows: reference, K heads in one pass, and the logistic path, each beside another way."""
     from sklearn.linear_model import LogisticRegression
 
-    from tfl import head
-    from tfl.head.sgd import settings_of, train_grid
-    from tfl.head.standard import scaling_of
-    from tfl.recipes import Grid, Logistic, Selection
+    from tfl import heads
+    from tfl.heads.sgd import settings_of, train_grid
+    from tfl.heads.standard import compute_scaling
+    from tfl.specs.recipes import Grid, Logistic, Selection
 
     cache = open_cache(path)
-    fitting, val, everything = head.divide(head.read_rows(cache, "train", Selection()), 0.1, 0, cache.class_names)
+    fitting, val, everything = heads.split_rows(heads.read_rows(cache, "train", Selection()), 0.1, 0, cache.class_names)
     grid = Grid(epochs=2, batch_size=256)
     settings = settings_of(grid)
     seconds: dict[str, list[float]] = {"one head": [], f"{len(settings)} heads": [], "logistic": [], "scikit-learn": []}
     accuracies: dict[str, float] = {}
 
     def logistic() -> None:
-        found = head.search(Logistic(), fresh(fitting), val)
+        found = heads.search(Logistic(), fresh(fitting), val)
         accuracies["logistic"] = found.trial["val_accuracy"]
         accuracies["l2"] = found.trial["setting"]["l2"]
         found.refit(fresh(everything))
 
     def scikit_learn() -> None:
-        scaling = scaling_of(fitting)
+        scaling = compute_scaling(fitting)
         model = LogisticRegression(C=1 / (accuracies["l2"] * fitting.num_rows), max_iter=100)
         model.fit(scaling.apply(fitting.features), fitting.labels)
         accuracies["scikit-learn"] = float((model.predict(scaling.apply(val.features)) == val.labels).mean())
 
-    def fresh(rows: head.Rows) -> head.Rows:
+    def fresh(rows: heads.LabelledFeatures) -> heads.LabelledFeatures:
         return rows.part(slice(None))  # nothing of what an earlier repeat has found
 
     seconds |= reference(everything)
@@ -235,8 +235,8 @@ def reference(rows: Any) -> dict[str, list[float]]:
     """Ten epochs of the reference recipe by tfl, and by Keras' own `fit` on a compiled layer."""
     import keras
 
-    from tfl import head
-    from tfl.recipes import Reference
+    from tfl import heads
+    from tfl.specs.recipes import Reference
 
     recipe = Reference()
 
@@ -247,7 +247,7 @@ def reference(rows: Any) -> dict[str, list[float]]:
         layer.fit(rows.features, rows.labels, recipe.batch_size, recipe.epochs, verbose=0)
 
     ways: dict[str, Callable[[], Any]] = {
-        "reference": lambda: head.fit(recipe, rows.stacked(), rows.num_classes),
+        "reference": lambda: heads.fit(recipe, rows.stacked(), rows.num_classes),
         "keras fit": plain,
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
@@ -278,11 +278,11 @@ def extraction(folder: Path, dataset: str = "cifar10") -> dict[str, Any]:
         for name, of in rates.items()
         if naive_rates
     }
-    own = f"{engine.chosen('auto', 'float32')} float32"
+    own = f"{engine.resolve_engine('auto', 'float32')} float32"
     repeats = COMMAND_REPEATS if own in rates and (engine.has_accelerator() or not QUICK) else 0
     command = [utilisation(folder, partial(all_of, ways[own], batches), len(images), dataset) for _ in range(repeats)]
     rates_and_ratios = {"images_per_second": rates, "median_over_keras_predict": over, "failed": failed}
-    return {"device": engine.device(), "batch_size": batch_size, **rates_and_ratios, "command": command}
+    return {"device": engine.device_name(), "batch_size": batch_size, **rates_and_ratios, "command": command}
 
 
 Makers = dict[str, Callable[[], dict[str, Way]]]  # what makes ways, each of which may fail
@@ -303,9 +303,9 @@ def extraction_ways(batch_size: int) -> Makers:
 
 
 def _built(dtype: str) -> Any:
-    from tfl import backbone
+    from tfl.backbones import backbone
 
-    return backbone.build(FeatureSpec(compute_dtype=dtype))  # type: ignore[arg-type]
+    return backbone.build_backbone(FeatureSpec(compute_dtype=dtype))  # type: ignore[arg-type]
 
 
 def engine_way(name: str, dtype: str, batch_size: int) -> dict[str, Way]:
@@ -374,7 +374,7 @@ def dtypes() -> list[str]:
     if not _is_processor():
         return ["float32", "bfloat16"]
     if importlib.util.find_spec("openvino") is not None:
-        return engine.openvino.arithmetics()
+        return engine.openvino.supported_dtypes()
     has_bfloat16 = {"avx512_bf16", "amx_bf16", "bf16"} & set(instruction_sets())
     return ["float32", "bfloat16"] if has_bfloat16 else ["float32"]
 
@@ -388,7 +388,7 @@ def engines(dtype: str) -> list[str]:
     typeable = ("openvino",) if dtype == "float16" and _is_processor() else ("keras", "openvino", "torch.compile")
     for typed in typeable:
         with contextlib.suppress(TflError):
-            found.append(engine.chosen(typed, dtype))
+            found.append(engine.resolve_engine(typed, dtype))
     return found
 
 
@@ -416,7 +416,7 @@ def pytorch(dtype: str) -> dict[str, Way]:
         return {}
     import torch
 
-    from tfl.reference.vision import torchvision
+    from tfl.comparison.reference.vision import torchvision
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = torchvision().models.resnet50(weights=None)
@@ -487,7 +487,7 @@ def feeding(folder: Path) -> dict[str, Any]:
 
     source = datasets.open_dataset(DatasetSpec())
     datasets.write_npz(source, folder / "cifar10.npz")
-    images = [example.image for example in datasets.usable(source.examples("train", 0, max(PNG_IMAGES)))]
+    images = [example.image for example in datasets.require_good(source.examples("train", 0, max(PNG_IMAGES)))]
     for kind in ("png", "jpeg"):
         for name in ("even", "odd"):
             (folder / kind / "train" / name).mkdir(parents=True)
@@ -534,8 +534,8 @@ def costless_network() -> Iterator[None]:
 
 def precomputed(dataset: str, count: int, folder: Path) -> None:
     """The first rows of a dataset, into a cache that goes at once."""
-    from tfl.precompute import precompute
-    from tfl.spec import Settings
+    from tfl.extraction.precompute import precompute
+    from tfl.specs import Settings
 
     with tempfile.TemporaryDirectory(dir=folder) as cache:
         spec = DatasetSpec(dataset, f"train[:{count}]", "", "")
@@ -566,11 +566,12 @@ CALLS = {1: 8, 32: 1}  # by batch size
 
 def exported(run_folder: Path, folder: Path, flags: dict[str, Any]) -> dict[str, Any]:
     """Export unless it is there, and measure accuracy on the first test images; both stay in the folder."""
-    from tfl.export import export, gate
-    from tfl.export.combined import found_dataset
-    from tfl.manifest import description_path
-    from tfl.run import open_run
-    from tfl.spec import Artefact
+    from tfl.artefacts import parity
+    from tfl.artefacts.combined import found_dataset
+    from tfl.artefacts.export import export
+    from tfl.artefacts.manifest import description_path
+    from tfl.runs.run import open_run
+    from tfl.specs import Artefact
 
     run = open_run(run_folder)
     if not folder.exists():
@@ -578,9 +579,9 @@ def exported(run_folder: Path, folder: Path, flags: dict[str, Any]) -> dict[str,
     notes = folder.with_suffix(".json")
     if not notes.exists():
         cache = run.open_cache()
-        rows = itertools.islice(gate.images_of(cache, "test", found_dataset(cache)), ACCURACY_IMAGES)
-        with gate.fresh_process(folder) as logits_of:
-            metrics = gate.measured_accuracy(run, cache, rows, logits_of)
+        rows = itertools.islice(parity.images_of(cache, "test", found_dataset(cache)), ACCURACY_IMAGES)
+        with parity.open_in_fresh_process(folder) as logits_of:
+            metrics = parity.measure_accuracy(run, cache, rows, logits_of)
         accuracy = {"accuracy": metrics.accuracy, "interval": metrics.interval}
         notes.write_text(json.dumps({"run": str(run_folder.resolve()), **accuracy}), encoding="utf-8")
     kept = json.loads(notes.read_text(encoding="utf-8"))
@@ -593,7 +594,7 @@ def exported(run_folder: Path, folder: Path, flags: dict[str, Any]) -> dict[str,
 
 def formats(run_folder: Path, folder: Path) -> dict[str, Any]:
     """Each format in a process of its own, its runtime as it comes: 32-pixel images through a pipe and logits back."""
-    from tfl.export import gate
+    from tfl.artefacts import parity
 
     places = {name: folder / name.replace(", ", "-").replace(" ", "-") for name in FORMATS}
     measured = {name: exported(run_folder, places[name], FORMATS[name]) for name in FORMATS}
@@ -602,11 +603,11 @@ def formats(run_folder: Path, folder: Path) -> dict[str, Any]:
     for _ in range(FORMAT_REPEATS):
         for name, place in places.items():
             began = time.perf_counter()
-            with gate.fresh_process(place) as logits_of:
+            with parity.open_in_fresh_process(place) as logits_of:
                 logits_of(images[:1])
                 seconds[name]["start"].append(time.perf_counter() - began)
     with contextlib.ExitStack() as stack:
-        served = {name: stack.enter_context(gate.fresh_process(place)) for name, place in places.items()}
+        served = {name: stack.enter_context(parity.open_in_fresh_process(place)) for name, place in places.items()}
         for size in CALLS:
             for logits_of in served.values():
                 logits_of(images[:size])

@@ -2,7 +2,7 @@
 
 import sys
 
-from tfl.cli import main
+from tfl.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["compare", *sys.argv[1:]]))

@@ -14,7 +14,7 @@ from pathlib import Path
 import keras  # noqa: F401
 import tensorflow_datasets  # noqa: F401
 
-from tfl.cli import main
+from tfl.cli.main import main
 
 
 def carried_out(arguments, folder):

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 from PIL import Image
 
-from tfl import assets, trust
-from tfl.spec import DatasetSpec, FeatureSpec, Settings
+from tfl.files import assets, trust
+from tfl.specs import DatasetSpec, FeatureSpec, Settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny

@@ -21,8 +21,8 @@ from pathlib import Path
 from lab import FAILED, arrays, forked
 
 from tfl.cache import verification
+from tfl.cache.examine import limit
 from tfl.cache.file import header_of
-from tfl.examine import limit
 
 GOLDEN = (Path(__file__).parent / "golden" / "format-1.h5").read_bytes()
 SECONDS = 10  # for one file, after which it counts as a hang
@@ -106,7 +106,7 @@ def examine(seed, path):
     path.write_bytes(mutated(random.Random(seed)))
     signal.alarm(SECONDS)
     try:
-        if verification.problems(path):
+        if verification.find_problems(path):
             return "refused"
         return "read" if content_of(path) == EXPECTED else "another"
     except MemoryError:  # which the examination makes a refusal

@@ -25,10 +25,11 @@ import tiny
 from conftest import write_npz
 from lab import arrays, forked
 
-from tfl import engine, trust
+from tfl import engine
 from tfl.cache import PartialCache, merge, verification
-from tfl.precompute import precompute
-from tfl.spec import DatasetSpec, FeatureSpec, Settings
+from tfl.extraction.precompute import precompute
+from tfl.files import trust
+from tfl.specs import DatasetSpec, FeatureSpec, Settings
 
 keras.applications.Tiny = tiny.Tiny
 FOLDER, MODE = Path(sys.argv[1]), sys.argv[2]
@@ -101,7 +102,7 @@ def was_killed(pid):
 
 def assert_whole_or_absent(name):
     for path in (FOLDER / name).glob("*.h5"):
-        assert verification.problems(path) == []
+        assert verification.find_problems(path) == []
 
 
 def assert_finished(name):

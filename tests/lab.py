@@ -5,7 +5,7 @@ import traceback
 
 import h5py
 
-from tfl.hdf5 import open_plain
+from tfl.files.hdf5 import open_plain
 
 FAILED = 3  # exit code of a process that ended with an exception
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfl import assets
 from tfl.errors import AssetError
+from tfl.files import assets
 
 PACKAGE = assets.NpmPackage("some-data", "1.0.0", "", 0)
 
@@ -95,14 +95,14 @@ def test_every_way_that_was_tried_is_listed():
 
     ways = {"the host": lambda: fail("down"), "the copy": lambda: fail("no npm")}
     with pytest.raises(AssetError) as error:
-        assets.first_that_works("Weights", ways, by_hand="give --weights FILE")
+        assets.try_each("Weights", ways, by_hand="give --weights FILE")
     assert str(error.value).splitlines() == [
         "Weights could not be had. Tried:",
         "  the host: down",
         "  the copy: no npm",
         "By hand: give --weights FILE",
     ]
-    assert assets.first_that_works("Weights", {**ways, "a third": lambda: 3}, by_hand="") == 3
+    assert assets.try_each("Weights", {**ways, "a third": lambda: 3}, by_hand="") == 3
 
 
 def test_reachable_is_what_answers(tmp_path):

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import tiny
 
-from tfl import assets, backbone
+from tfl.backbones import backbone
 from tfl.errors import AssetError, BackboneError
-from tfl.spec import VIEWS, FeatureSpec
+from tfl.files import assets
+from tfl.specs import VIEWS, FeatureSpec
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (3, 20, 17, 3), dtype=np.uint8)
 
@@ -20,7 +21,7 @@ def test_nothing_is_drawn_for_weights_that_are_loaded_next():
         norm.build((None, 4))
         return np.asarray(layer.kernel), np.asarray(norm.gamma)
 
-    with backbone.nothing_drawn():
+    with backbone.skip_initializers():
         kernel, gamma = built()
     np.testing.assert_array_equal(kernel, np.zeros((4, 3), "f4"))
     np.testing.assert_array_equal(gamma, np.ones(4, "f4"))
@@ -29,7 +30,7 @@ def test_nothing_is_drawn_for_weights_that_are_loaded_next():
 
 @pytest.mark.usefixtures("tiny_backbone")
 def test_model_is_network_after_resize(features):
-    built = backbone.build(features)
+    built = backbone.build_backbone(features)
     resized = built.resize(IMAGES)  # (3, 12, 12, 3)
     assert resized.shape == (3, 12, 12, 3)
     expected = built.model(IMAGES)  # (3, 5)
@@ -39,7 +40,7 @@ def test_model_is_network_after_resize(features):
 
 @pytest.mark.usefixtures("tiny_backbone")
 def test_features_are_the_pooled_network_on_preprocessed_pixels(features):
-    built = backbone.build(features)
+    built = backbone.build_backbone(features)
     network = tiny.Tiny(include_top=False, weights=None, input_shape=(12, 12, 3))
     backbone._randomize(network)
     pixels = np.asarray(built.resize(IMAGES))
@@ -52,7 +53,7 @@ def test_resizing_does_not_round(features):
     """Bilinear halves of 0 and 255 are 127.5; integer resizing would make 127 or 128 of them."""
     checkerboard = np.indices((24, 24)).sum(axis=0) % 2 * 255
     images = np.repeat(checkerboard[None, :, :, None].astype(np.uint8), 3, axis=3)
-    assert np.unique(backbone.build(features).resize(images)) == 127.5
+    assert np.unique(backbone.build_backbone(features).resize(images)) == 127.5
 
 
 @pytest.mark.usefixtures("tiny_backbone")
@@ -60,7 +61,7 @@ def test_resizing_does_not_round(features):
 def test_resize_modes(features, mode):
     wide = np.zeros((1, 10, 30, 3), np.uint8)
     wide[:, :, 10:20] = 200
-    resized = np.asarray(backbone.build(replace(features, resize_mode=mode)).resize(wide))[0, :, :, 0]
+    resized = np.asarray(backbone.build_backbone(replace(features, resize_mode=mode)).resize(wide))[0, :, :, 0]
     middle_row, middle_column = resized[6], resized[:, 6]
     shows = {"stretch": (0, 200), "crop": (200, 200), "pad": (0, 0)}  # the left edge of the row, the top of the column
     assert (middle_row[0], middle_column[0]) == shows[mode]
@@ -72,8 +73,8 @@ def test_resize_modes(features, mode):
 def test_views_are_windows_of_the_larger_image_and_the_mirror_image(features, mode):
     """Against numpy, on the images that the same resizing makes of 14 pixels: 8/7 of 12."""
     spec = replace(features, resize_mode=mode, interpolation="bicubic", antialias=True)
-    built = backbone.build(spec)
-    larger = np.asarray(backbone.build(replace(spec, image_size=14)).resize(IMAGES))
+    built = backbone.build_backbone(spec)
+    larger = np.asarray(backbone.build_backbone(replace(spec, image_size=14)).resize(IMAGES))
     resized = np.asarray(built.resize(IMAGES))
     expected = {
         "original": resized,
@@ -93,7 +94,7 @@ def test_views_are_windows_of_the_larger_image_and_the_mirror_image(features, mo
 
 @pytest.mark.usefixtures("tiny_backbone")
 def test_over_is_the_mean_of_the_views_features(features):
-    built = backbone.build(features)
+    built = backbone.build_backbone(features)
     views = ("original", "hflip", "crop3")
     expected = np.mean([np.asarray(built.network(built.presented(view)(IMAGES))) for view in views], axis=0)
     shown, over = built.shown(views), built.over(views)
@@ -105,7 +106,7 @@ def test_over_is_the_mean_of_the_views_features(features):
 
 @pytest.mark.usefixtures("tiny_backbone")
 def test_columns_say_where_each_layer_and_pooling_stands(features):
-    built = backbone.build(features)
+    built = backbone.build_backbone(features)
     rich = replace(built.spec, layers=("relu1", "last"), pooling=("max", "avg"))
     assert built.columns(rich) == {
         ("relu1", "max"): slice(0, 6),
@@ -138,25 +139,25 @@ def test_layers_without_a_name_are_called_as_if_nothing_had_been_built_before():
 @pytest.mark.usefixtures("tiny_backbone")
 def test_layers_and_poolings_are_concatenated(features):
     spec = replace(features, layers=("relu1", "last"), pooling=("avg", "max"))
-    built = backbone.build(spec)
+    built = backbone.build_backbone(spec)
     assert built.num_features == 2 * (6 + 5)
-    last_average = backbone.build(features).model(IMAGES)
+    last_average = backbone.build_backbone(features).model(IMAGES)
     np.testing.assert_allclose(np.asarray(built.model(IMAGES))[:, 12:17], last_average, rtol=1e-5)
 
 
 @pytest.mark.usefixtures("tiny_backbone")
 def test_everything_is_frozen_and_resolved(features):
-    built = backbone.build(features)
+    built = backbone.build_backbone(features)
     assert built.model.trainable_variables == []
     assert built.spec.is_resolved
-    assert built.spec.weights == backbone.build(features).spec.weights
+    assert built.spec.weights == backbone.build_backbone(features).spec.weights
 
 
 @pytest.mark.usefixtures("tiny_backbone")
 def test_low_precision_computes_low_and_pools_in_float32(features):
     before = keras.config.dtype_policy()
-    exact = backbone.build(features)
-    rough = backbone.build(replace(features, compute_dtype="bfloat16"))
+    exact = backbone.build_backbone(features)
+    rough = backbone.build_backbone(replace(features, compute_dtype="bfloat16"))
     assert keras.config.dtype_policy() is before
     assert exact.spec.weights == rough.spec.weights
     difference = np.abs(np.asarray(exact.model(IMAGES)) - np.asarray(rough.model(IMAGES))).max()
@@ -170,11 +171,13 @@ def test_weights_file_counts_by_its_values(features, tmp_path):
     backbone._randomize(network)
     network.save_weights(tmp_path / "a.weights.h5")
     network.save_weights(tmp_path / "b.weights.h5")
-    specs = [backbone.build(replace(features, weights=str(tmp_path / f"{name}.weights.h5"))).spec for name in "ab"]
-    assert specs[0] == specs[1] == backbone.build(features).spec
+    specs = [
+        backbone.build_backbone(replace(features, weights=str(tmp_path / f"{name}.weights.h5"))).spec for name in "ab"
+    ]
+    assert specs[0] == specs[1] == backbone.build_backbone(features).spec
     network.layers[-1].bias.assign([1, 0, 0, 0, 0])
     network.save_weights(tmp_path / "b.weights.h5")
-    assert backbone.build(replace(features, weights=str(tmp_path / "b.weights.h5"))).spec != specs[0]
+    assert backbone.build_backbone(replace(features, weights=str(tmp_path / "b.weights.h5"))).spec != specs[0]
 
 
 @pytest.mark.usefixtures("tiny_backbone")
@@ -187,7 +190,10 @@ def test_legacy_weights_file(features, tmp_path):
     backbone._randomize(network)
     with h5py.File(tmp_path / "notop.h5", "w") as file:
         legacy_h5_format.save_weights_to_hdf5_group(file, network)
-    assert backbone.build(replace(features, weights=str(tmp_path / "notop.h5"))).spec == backbone.build(features).spec
+    assert (
+        backbone.build_backbone(replace(features, weights=str(tmp_path / "notop.h5"))).spec
+        == backbone.build_backbone(features).spec
+    )
 
 
 @pytest.mark.usefixtures("tiny_backbone")
@@ -202,7 +208,7 @@ def test_legacy_weights_file(features, tmp_path):
 )
 def test_bad_specs_are_refused(features, changes, message):
     with pytest.raises(BackboneError, match=message):
-        backbone.build(replace(features, **changes))
+        backbone.build_backbone(replace(features, **changes))
 
 
 @pytest.mark.usefixtures("tiny_backbone")
@@ -218,7 +224,7 @@ def test_weights_of_another_network_are_refused(features, tmp_path):
     }
     for name, message in messages.items():
         with pytest.raises(BackboneError, match=f"{name} {message}"):
-            backbone.build(replace(features, weights=str(tmp_path / name)))
+            backbone.build_backbone(replace(features, weights=str(tmp_path / name)))
 
 
 @pytest.mark.parametrize(
@@ -233,19 +239,19 @@ def test_weights_of_another_network_are_refused(features, tmp_path):
     ],
 )
 def test_each_architecture_has_its_own_preprocessing(name, expected):
-    preprocess = backbone._preprocess_of(backbone.architectures()[name])
+    preprocess = backbone._preprocess_of(backbone.list_architectures()[name])
     pixel = keras.ops.convert_to_tensor(np.array([[[[0, 128, 255]]]], np.float32))
     np.testing.assert_allclose(np.asarray(preprocess(pixel)).ravel(), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_every_architecture_has_a_preprocessing():
-    assert len(backbone.architectures()) >= 38
-    for architecture in backbone.architectures().values():
+    assert len(backbone.list_architectures()) >= 38
+    for architecture in backbone.list_architectures().values():
         assert callable(backbone._preprocess_of(architecture))
 
 
 def test_a_real_architecture_by_any_case():
-    built = backbone.build(FeatureSpec(backbone="MobileNetV3Small", weights="random", image_size=32))
+    built = backbone.build_backbone(FeatureSpec(backbone="MobileNetV3Small", weights="random", image_size=32))
     assert built.spec.backbone == "mobilenetv3small"
     assert built.model(IMAGES).shape == (3, 576)
 
@@ -296,7 +302,7 @@ RESNET50 = FeatureSpec(image_size=12)
 
 def test_copy_is_taken_once_where_the_host_cannot_be_reached(resnet50, tmp_path):
     for _ in range(2):
-        assert backbone.build(RESNET50).spec.weights == backbone.RESNET50_IMAGENET_DIGEST
+        assert backbone.build_backbone(RESNET50).spec.weights == backbone.RESNET50_IMAGENET_DIGEST
     assert resnet50.copies == 1
     assert (tmp_path / "tfl" / "weights" / "resnet50_imagenet_notop.weights.h5").exists()
 
@@ -304,21 +310,21 @@ def test_copy_is_taken_once_where_the_host_cannot_be_reached(resnet50, tmp_path)
 def test_copy_that_is_not_the_pinned_one_is_refused_and_not_kept(resnet50, tmp_path):
     resnet50.tensors["conv2/bias"] = resnet50.tensors["conv2/bias"] + 1
     with pytest.raises(AssetError, match="not the pinned ones; .*\n.*digest received sha256:.*\n.*digest expected"):
-        backbone.build(RESNET50)
+        backbone.build_backbone(RESNET50)
     assert not list((tmp_path / "tfl").glob("weights/*"))
 
 
 def test_damaged_conversion_is_named(resnet50, tmp_path):
-    backbone.build(RESNET50)
+    backbone.build_backbone(RESNET50)
     (tmp_path / "tfl" / "weights" / "resnet50_imagenet_notop.weights.h5").write_text("hello")
     with pytest.raises(AssetError, match="notop.weights.h5 is damaged; remove it and run the command again"):
-        backbone.build(RESNET50)
+        backbone.build_backbone(RESNET50)
 
 
 def test_no_way_to_the_weights_lists_both_and_what_to_do(resnet50):
     resnet50.tensors = None
     with pytest.raises(AssetError) as error:
-        backbone.build(RESNET50)
+        backbone.build_backbone(RESNET50)
     lines = str(error.value).splitlines()
     assert lines[0] == "ImageNet weights of ResNet50 could not be had. Tried:"
     assert "keras.applications: https://storage" in lines[1]
@@ -334,13 +340,13 @@ def test_official_weights_come_first_and_a_new_digest_is_reported(resnet50, monk
 
     monkeypatch.setattr(assets, "is_reachable", lambda url: True)
     monkeypatch.setattr(backbone, "_official", official)
-    assert backbone.build(RESNET50).spec.weights != backbone.RESNET50_IMAGENET_DIGEST
+    assert backbone.build_backbone(RESNET50).spec.weights != backbone.RESNET50_IMAGENET_DIGEST
     assert resnet50.copies == 0
     assert "official ResNet50 weights have digest sha256:" in caplog.text
 
 
 @pytest.mark.real
 def test_imagenet_weights_are_the_pinned_tensors():
-    built = backbone.build(FeatureSpec(image_size=32))
+    built = backbone.build_backbone(FeatureSpec(image_size=32))
     assert built.spec.weights == backbone.RESNET50_IMAGENET_DIGEST
     assert sum(int(np.prod(weight.shape)) for weight in built.model.weights) == 23_587_712

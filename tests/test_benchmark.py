@@ -51,7 +51,7 @@ def test_a_way_that_fails_later_is_left_out_of_the_table(benchmark):
 
 def test_low_precision_is_measured_where_the_processor_has_it(benchmark, monkeypatch):
     monkeypatch.setattr(benchmark, "_is_processor", lambda: True)
-    monkeypatch.setattr("tfl.engine.openvino.arithmetics", lambda: ["float32", "bfloat16", "float16"])
+    monkeypatch.setattr("tfl.engine.openvino.supported_dtypes", lambda: ["float32", "bfloat16", "float16"])
     names = list(benchmark.extraction_ways(8))
     assert {"naive keras", "openvino float32", "openvino bfloat16", "tensorflow bfloat16"} <= set(names)
     assert "tensorflow float16" not in names  # it has no kernels for it, and takes minutes

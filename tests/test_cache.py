@@ -18,20 +18,19 @@ import numpy as np
 import pytest
 from test_spec import OTHER_VALUES
 
-from tfl import assets, trust, words
 from tfl.cache import (
+    CachedRows,
     Cost,
     DamagedShardError,
     PartialCache,
-    Rows,
     Shard,
     UniqueIds,
     inspect,
     list_caches,
+    list_overviews,
     lock,
     merge,
     open_cache,
-    overview,
     verification,
     verify,
 )
@@ -39,7 +38,9 @@ from tfl.cache.file import header_of
 from tfl.cache.shards import read_shard
 from tfl.datasets import BadImage
 from tfl.errors import CacheError
-from tfl.spec import CacheSpec, DatasetSpec, FeatureSpec
+from tfl.files import assets, trust
+from tfl.reports import formatting
+from tfl.specs import CacheSpec, DatasetSpec, FeatureSpec
 
 SPEC = CacheSpec(FeatureSpec(weights="sha256:ab"), DatasetSpec(version="3.0.2"))
 OTHER = CacheSpec(FeatureSpec(weights="sha256:ab", image_size=160), DatasetSpec(version="3.0.2"))
@@ -53,7 +54,7 @@ NUM_ROWS = {"train": 10, "test": 3}
 def rows(role, start, stop):
     index = np.arange(start, stop)
     features = np.stack([index, index**2, -index], axis=1).astype(np.float32)
-    return Rows(features, index % 2, np.array([f"{role}_{i}".encode() for i in index]))
+    return CachedRows(features, index % 2, np.array([f"{role}_{i}".encode() for i in index]))
 
 
 def begin(path, making=MAKING):
@@ -175,7 +176,7 @@ def test_flipped_bits_of_a_view_are_found(path_of_views, monkeypatch):
     offset, size = chunk_of(path_of_views, "train/views/hflip")
     for byte in range(0, size, 7):
         flip(path_of_views, offset + byte)
-        (problem,) = verification.problems(path_of_views)
+        (problem,) = verification.find_problems(path_of_views)
         assert problem.startswith("train/views/hflip rows 0 to 9 are damaged")
         with pytest.raises(CacheError, match="is damaged in train"):
             open_cache(path_of_views).read_view("train", "hflip")
@@ -183,7 +184,7 @@ def test_flipped_bits_of_a_view_are_found(path_of_views, monkeypatch):
     with path_of_views.open("r+b") as raw:
         raw.seek(offset)
         raw.write(bytes(size))
-    assert verification.problems(path_of_views) == [
+    assert verification.find_problems(path_of_views) == [
         "train/views/hflip rows 0 to 9 are not those that were written (another sha256)"
     ]
 
@@ -285,13 +286,13 @@ def test_every_flipped_bit_of_the_rows_is_found(path, name, monkeypatch):
     offset, size = chunk_of(path, f"train/{name}")
     for bit in range(8 * size):
         flip(path, offset + bit // 8, bit % 8)
-        (problem,) = verification.problems(path)
+        (problem,) = verification.find_problems(path)
         assert problem.startswith(f"train/{name} rows 0 to 9 are damaged")
         if bit % 5 == 0:  # a third of the time
             with pytest.raises(CacheError, match="is damaged in train: .*`tfl verify` names the rows"):
                 open_cache(path).read("train")
         flip(path, offset + bit // 8, bit % 8)
-    assert verification.problems(path) == []
+    assert verification.find_problems(path) == []
 
 
 def test_every_flipped_bit_of_the_rest_is_found_or_changes_nothing(path):
@@ -300,7 +301,7 @@ def test_every_flipped_bit_of_the_rest_is_found_or_changes_nothing(path):
     whole = header_of(path)
     for offset in range(path.stat().st_size):
         flip(path, offset, offset % 8)
-        if verification.problems(path):
+        if verification.find_problems(path):
             found += 1
         else:
             harmless += 1
@@ -322,8 +323,8 @@ def wide(tmp_path_factory):
     features = np.repeat(index.astype(np.float32)[:, None], WIDE, axis=1)
     with partial.held():
         ids = np.array([b"%d" % i for i in index])
-        partial.write(Shard("train", 0, NUM_WIDE), Rows(features, index // 151, ids), Cost(1, NUM_WIDE))
-        partial.write(Shard("test", 0, 1), Rows(features[:1], index[:1], np.array([b"test"])), Cost(1, 1))
+        partial.write(Shard("train", 0, NUM_WIDE), CachedRows(features, index // 151, ids), Cost(1, NUM_WIDE))
+        partial.write(Shard("test", 0, 1), CachedRows(features[:1], index[:1], np.array([b"test"])), Cost(1, 1))
         return open_cache(finish(partial))
 
 
@@ -421,7 +422,7 @@ def test_a_file_from_elsewhere_is_examined_once(path, monkeypatch):
 
 def test_no_notes_can_be_made(path, monkeypatch):
     monkeypatch.setattr(trust, "_known", lambda: path / "no folder")
-    monkeypatch.setattr("tfl.places.temporary_home", lambda: path / "no folder either")
+    monkeypatch.setattr("tfl.files.user_folders.temporary_home", lambda: path / "no folder either")
     trust.remember(path)
     assert len(open_cache(path).read("test").labels) == 3
 
@@ -706,7 +707,7 @@ def test_readers_need_no_lock(path):
 READ_ONLY = """
 import os, sys
 from pathlib import Path
-from tfl import trust
+from tfl.files import trust
 from tfl.cache import open_cache
 if os.getuid() == 0:
     os.setegid(65534); os.seteuid(65534)
@@ -776,12 +777,12 @@ def test_inspect_what_is_being_made(tmp_path):
     assert found["rows"] == {"train": {"finished": 4, "total": 10}, "test": {"finished": 0, "total": 3}}
     assert (found["seconds"], found["seconds_left"]) == (2.0, 4.5)
     assert found["made_with"] == MAKING
-    listed = overview(tmp_path)
+    listed = list_overviews(tmp_path)
     assert [(entry["name"], entry["rows"], entry["finished"]) for entry in listed] == [
         ("c.h5.partial", {"train": 10, "test": 3}, 4)
     ]
     (tmp_path / "c.h5.partial" / "manifest.json").write_text("[]")
-    assert overview(tmp_path) == []
+    assert list_overviews(tmp_path) == []
     with pytest.raises(CacheError, match="is not the folder of an unfinished cache"):
         inspect(tmp_path / "c.h5")
 
@@ -972,7 +973,7 @@ def test_more_skipped_images_than_a_file_can_list_are_counted(tmp_path):
     assert listed == [f"bad_{i}" for i in range(16)]
     assert cache.read("train").ids.tolist() == [b"train_%d" % i for i in range(5)]
     assert verify(path) == []
-    lines = list(words.of_cache(inspect(path)))
+    lines = list(formatting.format_cache(inspect(path)))
     assert any(line.endswith(" 25 bad images:") for line in lines)
     assert "  ... and 9 more" in lines
     assert not (tmp_path / "c.h5.partial").exists()

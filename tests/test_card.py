@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from tfl.export import card
-from tfl.text import printable
+from tfl.artefacts import card
+from tfl.text import to_printable
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -62,7 +62,7 @@ def test_a_table_has_a_row_for_each_class_and_nothing_else(classes):
 def test_a_name_is_shown_as_it_is(name):
     page = rendered(f"- data: {card.escaped(name)}, x")
     (shown,) = re.fullmatch(r"<ul>\n<li>data: (.*), x</li>\n</ul>\n", page).groups()
-    assert html.unescape(shown).strip() == printable(name).strip()
+    assert html.unescape(shown).strip() == to_printable(name).strip()
 
 
 def test_plain_names_stay_readable():

@@ -12,7 +12,7 @@ import pytest
 from conftest import WITHOUT_TENSORFLOW, write_npz
 
 ROOT = Path(__file__).parents[1]
-MAIN = "import sys; from tfl.cli import main; sys.exit(main())"
+MAIN = "import sys; from tfl.cli.main import main; sys.exit(main())"
 LAB = Path(__file__).with_name("cli_lab.py")
 SMALL = ["--backbone", "mobilenetv3small", "--weights", "random", "--image-size", "32", "--batch-size", "16"]
 
@@ -274,7 +274,7 @@ def test_faults_are_one_line_and_show_their_traceback_if_asked(work):
     program = "def caches() -> None: raise {}\ncli.COMMANDS = {{'caches': caches}}\nexit(cli.main())"
 
     def told(error, **variables):
-        command = [sys.executable, "-c", f"from tfl import cli\n{program.format(error)}", "caches"]
+        command = [sys.executable, "-c", f"from tfl.cli import main as cli\n{program.format(error)}", "caches"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         assert done.returncode == 1
@@ -436,7 +436,7 @@ def test_no_chatter_of_a_tensorflow_that_keras_imports_later(work):
 
 
 def test_help_names_every_command(tfl, work):
-    from tfl.cli import COMMANDS
+    from tfl.cli.main import COMMANDS
 
     done = tfl("--help", cwd=work["folder"])
     assert done.returncode == 0

@@ -6,18 +6,19 @@ import logging
 import numpy as np
 import pytest
 
-from tfl import compare, head
+from tfl import heads
 from tfl.cache import open_cache
-from tfl.compare.costs import Costs, ratios, stages
-from tfl.compare.preparation import obstacles, prepare
+from tfl.comparison import compare
+from tfl.comparison.costs import Costs, ratios, stages
+from tfl.comparison.preparation import obstacles, prepare
+from tfl.comparison.reference import job as jobs
+from tfl.comparison.reference.port import ported
 from tfl.errors import CacheError, CompareError, SpecError
-from tfl.head.sgd import drawn
-from tfl.precompute import precompute
-from tfl.recipes import Reference
-from tfl.reference import job as jobs
-from tfl.reference.port import ported
-from tfl.spec import DatasetSpec, FeatureSpec, Settings
-from tfl.turns import Turn
+from tfl.extraction.precompute import precompute
+from tfl.heads.sgd import draw_kernels
+from tfl.machine.lockstep import Turn
+from tfl.specs import DatasetSpec, FeatureSpec, Settings
+from tfl.specs.recipes import Reference
 
 RNG = np.random.default_rng(0)
 
@@ -25,7 +26,7 @@ RNG = np.random.default_rng(0)
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch):
     """PyTorch's threads wait for each other busily: beside other tests, two are many times slower than one."""
-    monkeypatch.setattr("tfl.engine.threads", lambda: 1)
+    monkeypatch.setattr("tfl.engine.count_threads", lambda: 1)
 
 
 @pytest.fixture
@@ -38,19 +39,19 @@ def test_training_parity():
     """The same features, start and order: Keras' and PyTorch's loss curves, and heads, are the same."""
     import torch
 
-    from tfl.reference.head import fit
+    from tfl.comparison.reference.head import fit
 
     torch.set_num_threads(1)
     recipe, labels = Reference(epochs=10, batch_size=16, learning_rate=0.01), RNG.integers(0, 3, 100)
     features = RNG.normal(size=(100, 8)).astype(np.float32) + np.eye(3, 8, dtype=np.float32)[labels]
-    start = jobs.Start(*drawn(recipe, 100, 8, 3))
+    start = jobs.Start(*draw_kernels(recipe, 100, 8, 3))
     trainer, theirs = fit(torch.from_numpy(features), torch.from_numpy(labels), start, recipe)
-    model, history = head.fit(recipe, head.InMemory(features, labels), 3)
+    model, history = heads.fit(recipe, heads.InMemory(features, labels), 3)
     np.testing.assert_allclose([epoch["loss"] for epoch in history], theirs, rtol=1e-5)
     kernel, bias = model.get_weights()
     np.testing.assert_allclose(kernel.T, trainer.layer.weight.detach().numpy(), atol=1e-5)
     np.testing.assert_allclose(bias, trainer.layer.bias.detach().numpy(), atol=1e-5)
-    logits = head.logits_of(model, features)
+    logits = heads.compute_logits(model, features)
     correct = trainer.count_correct(torch.from_numpy(features), torch.from_numpy(labels))
     assert correct == (logits.argmax(axis=1) == labels).sum()
 
@@ -109,7 +110,7 @@ def test_of_another_backbone_training_is_compared(tiny_cache, caplog, tmp_path):
     assert len({row["accuracy"] for row in found["accuracy"]}) == 1
     assert found["slice"] is None
     assert found["ratios"]["extract"] is None
-    text = "\n".join(compare.lines(found))
+    text = "\n".join(compare.format_lines(found))
     assert "not compared: pixels" in text
     assert "extracting" not in text
     assert not (tmp_path / "none.png").exists()
@@ -150,7 +151,7 @@ def test_the_whole_comparison_on_real_images(tmp_path, monkeypatch):
         return prepare(cache, folder, *rest)
 
     monkeypatch.setattr(compare, "prepare", prepared)
-    monkeypatch.setattr("tfl.compare.preparation.LEAST_EXTRACTED", 24)
+    monkeypatch.setattr("tfl.comparison.preparation.LEAST_EXTRACTED", 24)
     dataset = DatasetSpec(train_split="train[:60]", test_split="test[:40]")
     cache = precompute(FeatureSpec(image_size=64), dataset, Settings(cache_dir=tmp_path))
     found = compare.compare(cache, 16, Reference(epochs=2, batch_size=8), out=tmp_path / "plot.png")
@@ -172,6 +173,6 @@ def test_the_whole_comparison_on_real_images(tmp_path, monkeypatch):
     assert all(found["peak_bytes"].values())
     assert (tmp_path / "plot.png").stat().st_size > 10_000
     assert json.loads(json.dumps(found))["epochs"] == 2
-    text = "\n".join(compare.lines(found))
+    text = "\n".join(compare.format_lines(found))
     for words in ("PyTorch, the article's (after eval())", "times ours", "extrapolated", "peak memory"):
         assert words in text

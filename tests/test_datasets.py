@@ -21,10 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from tfl import batches, datasets
+from tfl import datasets
 from tfl.datasets.images import decode_image
 from tfl.errors import DatasetError, SpecError
-from tfl.spec import DatasetSpec
+from tfl.machine import batching
+from tfl.specs import DatasetSpec
 
 
 class Rows:
@@ -51,43 +52,43 @@ def test_slices_choose_as_tfds_does(bounds):
     except ValueError:
         first = last = 0
     if first < last:
-        assert datasets.select(Rows, split) == [("train", first, last)]
+        assert datasets.select_rows(Rows, split) == [("train", first, last)]
     else:
         with pytest.raises(DatasetError, match="chooses no image|but there are 137 rows"):
-            datasets.select(Rows, split)
+            datasets.select_rows(Rows, split)
 
 
 def test_sums_and_negative_bounds():
-    assert datasets.select(Rows, "train[-7:] + test[:50%]") == [("train", 130, 137), ("test", 0, 5)]
+    assert datasets.select_rows(Rows, "train[-7:] + test[:50%]") == [("train", 130, 137), ("test", 0, 5)]
     assert datasets.count_rows(Rows, "train[-7:]+test[:50%]") == 12
 
 
 @pytest.mark.parametrize("split", ["train[", "train[:1.5]", "train:5", "[1:2]", "train[1:2:3]", "train[1:9%]", ""])
 def test_malformed_splits_are_wrong_usage(split):
     with pytest.raises(SpecError, match="a split is NAME|both rows or both percent"):
-        datasets.select(Rows, split)
+        datasets.select_rows(Rows, split)
 
 
 def test_unknown_split_names_those_there_are():
     with pytest.raises(DatasetError, match=r"no split 'dev'; it has train, test .*--test-split ''"):
-        datasets.select(Rows, "dev")
+        datasets.select_rows(Rows, "dev")
 
 
 def test_roles_may_not_share_images(dataset):
     spec = replace(dataset, train_split="train[:40]", val_split="train[30:]")
     with pytest.raises(DatasetError, match="share images: rows 30 to 40 of 'train'"):
-        datasets.resolve(spec, datasets.open_dataset(spec))
+        datasets.resolve_spec(spec, datasets.open_dataset(spec))
 
 
 def test_a_role_may_not_hold_an_image_twice(dataset):
     spec = replace(dataset, train_split="train[:40]+train[39:]")
     with pytest.raises(DatasetError, match="share images: rows 39 to 40 of 'train'"):
-        datasets.resolve(spec, datasets.open_dataset(spec))
+        datasets.resolve_spec(spec, datasets.open_dataset(spec))
 
 
 def test_equal_rows_resolve_to_equal_specs(dataset):
     spellings = [replace(dataset, train_split=split) for split in ("train[:35]", "train[0%:50%]", "train[-70:35]")]
-    resolved = {datasets.resolve(spec, datasets.open_dataset(spec)) for spec in spellings}
+    resolved = {datasets.resolve_spec(spec, datasets.open_dataset(spec)) for spec in spellings}
     assert len(resolved) == 1
     assert resolved.pop().train_split == "train[0:35]"
 
@@ -110,7 +111,7 @@ def many(tmp_path):
 def ids_of(root, split, **splits):
     source = datasets.open_dataset(DatasetSpec(str(root), **splits))
     count = datasets.count_rows(source, split)
-    return [row.id for row in datasets.rows(source, split, 0, count)]
+    return [row.id for row in datasets.read_rows(source, split, 0, count)]
 
 
 def place_of(id_):
@@ -137,7 +138,7 @@ def test_a_percent_slice_of_a_folder_is_of_the_images_own_places(many, split, lo
         assert abs(of_class - 3 * (high - low)) < 45  # of 300: five standard deviations of a fair draw
     source = opened(many)
     for start, stop in ((0, 7), (5, 40), (len(chosen) - 3, len(chosen) + 9)):
-        assert [row.id for row in datasets.rows(source, split, start, stop)] == chosen[start:stop]
+        assert [row.id for row in datasets.read_rows(source, split, start, stop)] == chosen[start:stop]
 
 
 @pytest.mark.parametrize("bounds", [("50%",), ("1%", "2%", "97.5%"), ("33.333333333333333%", "66.7%"), ("-20%",)])
@@ -145,7 +146,7 @@ def test_slices_that_follow_one_another_make_up_the_split(many, bounds):
     edges = ["", *bounds, ""]
     source = opened(many)
     parts = [f"train[{low}:{high}]" for low, high in itertools.pairwise(edges)]
-    rows = [row for part in parts for piece in datasets.select(source, part) for row in piece.rows]
+    rows = [row for part in parts for piece in datasets.select_rows(source, part) for row in piece.rows]
     assert sorted(rows) == list(range(900))
 
 
@@ -163,14 +164,14 @@ def test_percent_slices_of_a_folder_stay_in_percent(many):
     """One spelling of each, which chooses the same when it is opened again."""
     spec = DatasetSpec(str(many), "train[:50.0%]", "train[-50%:75%]", "train[75%:]+test[0:7]")
     source = datasets.open_dataset(spec)
-    resolved = datasets.resolve(spec, source)
+    resolved = datasets.resolve_spec(spec, source)
     assert (resolved.train_split, resolved.val_split) == ("train[0%:50%]", "train[50%:75%]")
     assert resolved.test_split == "train[75%:100%]+test[0:7]"
-    assert datasets.resolve(replace(resolved, dataset=str(many)), source) == resolved
+    assert datasets.resolve_spec(replace(resolved, dataset=str(many)), source) == resolved
     for role, split in resolved.roles.items():
         assert ids_of(many, split) == ids_of(many, spec.roles[role])
     whole = replace(spec, train_split="train[0%:100%]", val_split="", test_split="test")
-    assert datasets.resolve(whole, source).train_split == "train[0:900]"
+    assert datasets.resolve_spec(whole, source).train_split == "train[0:900]"
     assert ids_of(many, "train[0:40]") == ids_of(many, "train")[:40]
 
 
@@ -190,27 +191,27 @@ def test_percent_slices_of_a_folder_stay_in_percent(many):
 def test_percent_slices_of_a_folder_that_cannot_be(many, train, test, message):
     spec = DatasetSpec(str(many), train, test_split=test)
     with pytest.raises(DatasetError, match=message):
-        datasets.resolve(spec, datasets.open_dataset(spec))
+        datasets.resolve_spec(spec, datasets.open_dataset(spec))
 
 
 def test_a_percent_slice_and_the_rows_beside_it_share_nothing(many):
     spec = DatasetSpec(str(many), "train[:50%]", test_split="train[0:1]")
     if place_of(ids_of(many, "train")[0]) < 0.5:
         spec = replace(spec, train_split="train[50%:]")
-    assert datasets.resolve(spec, datasets.open_dataset(spec)).test_split == "train[0:1]"
+    assert datasets.resolve_spec(spec, datasets.open_dataset(spec)).test_split == "train[0:1]"
 
 
 def test_bad_images_of_a_percent_slice_are_known(many):
     (many / "train" / "a" / "3.bmp").write_bytes(b"none")
     source = opened(many)
-    known = [bad.id for half in ("[:50%]", "[50%:]") for bad in datasets.known_bad(source, f"train{half}")]
+    known = [bad.id for half in ("[:50%]", "[50%:]") for bad in datasets.list_bad_images(source, f"train{half}")]
     assert known == ["train/a/3.bmp"]
 
 
 @pytest.mark.parametrize("split", ["train[1__0:]", "train[10_:]", "train[:" + "9" * 5000 + "]", "train[:1e1%]"])
 def test_bounds_that_are_no_numbers(split):
     with pytest.raises(SpecError, match="a split is NAME"):
-        datasets.select(Rows, split)
+        datasets.select_rows(Rows, split)
 
 
 # --- npz
@@ -218,7 +219,7 @@ def test_bounds_that_are_no_numbers(split):
 
 def test_npz_rows(dataset):
     source = datasets.open_dataset(dataset)
-    examples = list(datasets.rows(source, "train[10:20]+test", 5, 15))
+    examples = list(datasets.read_rows(source, "train[10:20]+test", 5, 15))
     assert [example.id for example in examples[:6]] == [*(f"train_{i:05d}" for i in range(15, 20)), "test_00000"]
     assert source.class_names == ("red", "green", "blue")
     with np.load(dataset.dataset) as arrays:
@@ -318,14 +319,14 @@ def test_npz_with_two_classes_of_one_name(tmp_path):
         changed = {**arrays, "class_names": np.array(["red", "green", "red"])}
     np.savez(path, **changed)
     with pytest.raises(DatasetError, match="colours has several classes of the name 'red'; rename them"):
-        datasets.resolve(DatasetSpec(str(path)), datasets.open_dataset(DatasetSpec(str(path))))
+        datasets.resolve_spec(DatasetSpec(str(path)), datasets.open_dataset(DatasetSpec(str(path))))
 
 
 def test_npz_with_one_class(tmp_path):
     np.savez(tmp_path / "one.npz", train_images=IMAGES, train_labels=LABELS * 0)
     spec = DatasetSpec(dataset=str(tmp_path / "one.npz"), test_split="")
     with pytest.raises(DatasetError, match="has one class, '0'; at least two are needed"):
-        datasets.resolve(spec, datasets.open_dataset(spec))
+        datasets.resolve_spec(spec, datasets.open_dataset(spec))
 
 
 def test_odd_files_under_the_name_of_an_npz(tmp_path):
@@ -387,7 +388,7 @@ def test_images_are_decoded_side_by_side_in_their_order_and_few_ahead(monkeypatc
 
     sizes = [1, 2, 3, 4, 50, 4, 3, 2, 1] * 2
     monkeypatch.setattr("os.sched_getaffinity", lambda process: range(4), raising=False)
-    for asked, size in enumerate(batches.side_by_side(work, sizes, int, most=8)):
+    for asked, size in enumerate(batching.parallel_map(work, sizes, int, most=8)):
         assert size == sizes[asked]
         with lock:
             ahead = begun[asked + 1 :]
@@ -409,7 +410,7 @@ def test_small_images_and_large_ones_are_read_in_their_order(folder, monkeypatch
 
 def test_reading_that_is_left_begins_no_more():
     begun = []
-    images = batches.side_by_side(lambda row: begun.append(row) or row, range(1000), lambda row: 0)
+    images = batching.parallel_map(lambda row: begun.append(row) or row, range(1000), lambda row: 0)
     assert next(images) == 0
     images.close()
     assert len(begun) <= 2 * os.cpu_count()
@@ -452,7 +453,7 @@ def test_folder_with_one_class(folder):
     for split in ("train", "test"):
         shutil.rmtree(folder / split / "dog")
     with pytest.raises(DatasetError, match="has one class, 'cat'; at least two"):
-        datasets.resolve(DatasetSpec(), opened(folder))
+        datasets.resolve_spec(DatasetSpec(), opened(folder))
 
 
 def test_test_classes_that_train_lacks(folder):
@@ -519,9 +520,9 @@ def bomb() -> bytes:
 def the_bad_image(folder, known=True):
     """The one bad image of the training split, which stands in its row and, where `known`, is told at opening."""
     source = opened(folder)
-    rows = list(datasets.rows(source, "train", 0, source.num_rows["train"]))
+    rows = list(datasets.read_rows(source, "train", 0, source.num_rows["train"]))
     (bad,) = (row for row in rows if isinstance(row, datasets.BadImage))
-    assert datasets.known_bad(source, "train") == [bad] * known
+    assert datasets.list_bad_images(source, "train") == [bad] * known
     assert [row.id for row in rows] == sorted(row.id for row in rows)
     assert len(rows) == source.num_rows["train"]
     return bad
@@ -561,15 +562,15 @@ def test_truncated_file_is_known_at_opening(folder, suffix):
 def test_trailing_junk_does_no_harm(folder, suffix):
     (folder / "train" / "dog" / f"long{suffix}").write_bytes(encoded_as(suffix) + b"junk")
     source = opened(folder)
-    assert datasets.known_bad(source, "train") == []
-    assert len(list(datasets.usable(source.examples("train", 0, 13)))) == 13
+    assert datasets.list_bad_images(source, "train") == []
+    assert len(list(datasets.require_good(source.examples("train", 0, 13)))) == 13
 
 
 def test_whole_files_are_not_decoded_at_opening(folder, monkeypatch):
     for suffix in (".jpg", ".png", ".gif", ".webp"):
         (folder / "train" / "dog" / f"whole{suffix}").write_bytes(encoded_as(suffix))
     monkeypatch.setattr(ImageOps, "exif_transpose", None)
-    assert datasets.known_bad(opened(folder), "train") == []
+    assert datasets.list_bad_images(opened(folder), "train") == []
 
 
 def test_damage_in_the_midst_is_found_when_the_row_is_read(folder):
@@ -586,8 +587,11 @@ def test_only_bad_images_of_the_chosen_rows_are_told(folder):
     (folder / "train" / "cat" / "1.png").write_bytes(b"")
     (folder / "test" / "dog" / "0.png").write_bytes(b"")
     source = opened(folder)
-    assert [bad.id for bad in datasets.known_bad(source, "train[:2]+test")] == ["train/cat/1.png", "test/dog/0.png"]
-    assert datasets.known_bad(source, "train[2:]") == []
+    assert [bad.id for bad in datasets.list_bad_images(source, "train[:2]+test")] == [
+        "train/cat/1.png",
+        "test/dog/0.png",
+    ]
+    assert datasets.list_bad_images(source, "train[2:]") == []
 
 
 def test_bad_image_fits_no_npz(folder, tmp_path):
@@ -608,14 +612,14 @@ def test_bad_image_changes_the_version_as_any_other(folder):
 
 def test_wrong_extension_of_another_format_works(folder):
     shutil.move(folder / "train" / "dog" / "5.png", folder / "train" / "dog" / "5.jpg")
-    assert len(list(datasets.usable(opened(folder).examples("train", 0, 12)))) == 12
+    assert len(list(datasets.require_good(opened(folder).examples("train", 0, 12)))) == 12
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_unicode_named(folder, form):
     name = unicodedata.normalize(form, "Zoë 猫.png")
     shutil.move(folder / "train" / "dog" / "5.png", folder / "train" / "dog" / name)
-    ids = [example.id for example in datasets.usable(opened(folder).examples("train", 0, 12))]
+    ids = [example.id for example in datasets.require_good(opened(folder).examples("train", 0, 12))]
     assert ids[-1] == f"train/dog/{name}"
 
 
@@ -628,7 +632,7 @@ def test_not_utf8_named(folder, part):
         except OSError:
             pytest.skip("this file system has UTF-8 names alone")
     source = opened(folder)
-    bad = datasets.known_bad(source, "train")
+    bad = datasets.list_bad_images(source, "train")
     assert bad[-1].id == ("train/w\\xffx.png/5.png" if part == "class" else "train/dog/w\\xffx.png")
     assert bad[-1].reason == f"cannot use the image {folder}/{bad[-1].id}: its name is not UTF-8; rename it"
     assert len(bad) == (6 if part == "class" else 1)
@@ -639,7 +643,7 @@ def test_symlinked_file(folder, tmp_path):
     path = folder / "train" / "dog" / "5.png"
     shutil.move(path, tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
-    assert [e.id for e in datasets.usable(opened(folder).examples("train", 0, 12))][-1] == "train/dog/5.png"
+    assert [e.id for e in datasets.require_good(opened(folder).examples("train", 0, 12))][-1] == "train/dog/5.png"
 
 
 def test_symlinked_class_folder(folder, tmp_path):

@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 from conftest import WITHOUT_TENSORFLOW
 
-from tfl import backbone, engine
+from tfl import engine
+from tfl.artefacts.export import export
+from tfl.backbones import backbone
 from tfl.cache import open_cache
 from tfl.engine import compiled, machine, pytorch
 from tfl.errors import TflError
-from tfl.export import export
-from tfl.precompute import precompute
-from tfl.recipes import Logistic
-from tfl.run import train
-from tfl.spec import Artefact
+from tfl.extraction.precompute import precompute
+from tfl.runs.run import train
+from tfl.specs import Artefact
+from tfl.specs.recipes import Logistic
 
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
 RNG = np.random.default_rng(0)
@@ -30,7 +31,7 @@ MIXED = [RNG.integers(0, 255, (8 + i, 15 - i, 3), dtype=np.uint8) for i in range
 
 @pytest.fixture
 def built(tiny_backbone, features):
-    return backbone.build(features)
+    return backbone.build_backbone(features)
 
 
 @pytest.fixture(params=["tensorflow", "openvino"])
@@ -78,12 +79,12 @@ def test_views(built, images):
 @pytest.mark.parametrize("compute_dtype", ["bfloat16", "float16"])
 def test_compute_dtype_is_the_networks_arithmetic(tiny_backbone, features, name, compute_dtype):
     """Near float32's features, and not they; on a processor without the instructions OpenVINO is refused."""
-    if name == "openvino" and compute_dtype not in engine.openvino.arithmetics():
+    if name == "openvino" and compute_dtype not in engine.openvino.supported_dtypes():
         with pytest.raises(TflError, match=f"not in {compute_dtype}; or take --engine keras"):
-            engine.chosen("openvino", compute_dtype)
+            engine.resolve_engine("openvino", compute_dtype)
         return
-    exact = engine.Forward(backbone.build(features), 8, name).features(IMAGES)
-    narrow = backbone.build(replace(features, compute_dtype=compute_dtype))
+    exact = engine.Forward(backbone.build_backbone(features), 8, name).features(IMAGES)
+    narrow = backbone.build_backbone(replace(features, compute_dtype=compute_dtype))
     found = engine.Forward(narrow, 8, name).features(IMAGES)
     difference = np.linalg.norm(found - exact) / np.linalg.norm(exact)
     assert 1e-5 < difference < 0.1
@@ -93,8 +94,8 @@ def test_compute_dtype_is_the_networks_arithmetic(tiny_backbone, features, name,
 @pytest.fixture
 def able(monkeypatch):
     """A processor that has every arithmetic; where this one has not, OpenVINO is not told which to take."""
-    real, hint = engine.openvino.arithmetics(), engine.openvino.precision_hint
-    monkeypatch.setattr(engine.openvino, "arithmetics", lambda: list(engine.openvino.DTYPES))
+    real, hint = engine.openvino.supported_dtypes(), engine.openvino.precision_hint
+    monkeypatch.setattr(engine.openvino, "supported_dtypes", lambda: list(engine.openvino.DTYPES))
     monkeypatch.setattr(engine.openvino, "precision_hint", lambda dtype: hint(dtype if dtype in real else "float32"))
 
 
@@ -104,10 +105,10 @@ def able(monkeypatch):
 @pytest.mark.parametrize("layers", [("last",), ("relu1", "last")])
 def test_openvino_takes_the_float32_network_for_every_dtype(features, layers, compute_dtype):
     """All of the way but the hint, on any processor."""
-    assert engine.chosen("auto", compute_dtype) == "openvino"
+    assert engine.resolve_engine("auto", compute_dtype) == "openvino"
     spec = replace(features, layers=layers, pooling=("avg", "max"))
-    exact = engine.Forward(backbone.build(spec), 8, "openvino").features(IMAGES)
-    narrow = backbone.build(replace(spec, compute_dtype=compute_dtype))
+    exact = engine.Forward(backbone.build_backbone(spec), 8, "openvino").features(IMAGES)
+    narrow = backbone.build_backbone(replace(spec, compute_dtype=compute_dtype))
     found = engine.Forward(narrow, 8, "openvino").features(IMAGES)
     assert np.linalg.norm(found - exact) / np.linalg.norm(exact) < 0.02
     assert narrow.spec.compute_dtype == compute_dtype
@@ -140,43 +141,41 @@ def test_the_hint_is_the_arithmetic_asked_for():
 
 @pytest.mark.skipif(not HAS_OPENVINO, reason="needs openvino")
 def test_engine_is_chosen_by_what_is_there(monkeypatch):
-    assert engine.chosen("auto", "float32") == "openvino"
-    assert engine.chosen("keras", "float32") == "tensorflow"
+    assert engine.resolve_engine("auto", "float32") == "openvino"
+    assert engine.resolve_engine("keras", "float32") == "tensorflow"
     with monkeypatch.context() as patch:
         patch.setattr(keras.backend, "backend", lambda: "jax")
-        assert engine.chosen("auto", "float32") == "jax"
+        assert engine.resolve_engine("auto", "float32") == "jax"
         with pytest.raises(TflError, match="takes the network from TensorFlow, and KERAS_BACKEND is jax"):
-            engine.chosen("openvino", "float32")
+            engine.resolve_engine("openvino", "float32")
         patch.setattr(keras.backend, "backend", lambda: "numpy")
         with pytest.raises(TflError, match="KERAS_BACKEND is 'numpy'; expected one of tensorflow, jax, torch"):
-            engine.chosen("auto", "float32")
+            engine.resolve_engine("auto", "float32")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert engine.chosen("auto", "float32") == "tensorflow"
+    assert engine.resolve_engine("auto", "float32") == "tensorflow"
     with pytest.raises(TflError, match=r"it is not installed; pip install '.\[openvino\]'; or take --engine keras"):
-        engine.chosen("openvino", "float32")
+        engine.resolve_engine("openvino", "float32")
 
 
 def test_torch_compile_says_what_it_lacks(monkeypatch, tmp_path):
     with pytest.raises(TflError, match="torch.compile: it is for KERAS_BACKEND=torch, and that is tensorflow; or take"):
-        engine.chosen("torch.compile", "float32")
+        engine.resolve_engine("torch.compile", "float32")
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     monkeypatch.setattr(pytorch, "has_accelerator", lambda: False)
     monkeypatch.setenv("CXX", str(tmp_path / "compiler"))
     with pytest.raises(TflError, match="it needs a C.. compiler, and there is no .*compiler; or take --engine keras"):
-        engine.chosen("torch.compile", "float32")
+        engine.resolve_engine("torch.compile", "float32")
     (tmp_path / "compiler").touch(0o755)
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
     with pytest.raises(TflError, match="it needs Python's headers, and there is no .*Python.h; or take --engine keras"):
-        engine.chosen("torch.compile", "float32")
+        engine.resolve_engine("torch.compile", "float32")
     (tmp_path / "Python.h").touch()
-    assert engine.chosen("torch.compile", "float32") == "torch.compile"
+    assert engine.resolve_engine("torch.compile", "float32") == "torch.compile"
 
 
 @pytest.mark.skipif(not HAS_OPENVINO, reason="needs openvino")
 def test_openvino_does_not_report_its_import_to_its_maker():
-    program = (
-        "import sys; from tfl import engine; engine.openvino.arithmetics(); print('openvino_telemetry' in sys.modules)"
-    )
+    program = "import sys; from tfl import engine; engine.openvino.supported_dtypes(); print('openvino_telemetry' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
 
@@ -240,15 +239,16 @@ def test_xla_agrees_with_keras(built, monkeypatch):
 PRINT_FEATURES = """
 sys.path.insert(0, {tests!r})
 import keras, numpy as np, tiny
-from tfl import backbone, engine
+from tfl import engine
+from tfl.backbones import backbone
 from tfl.errors import TflError
-from tfl.spec import FeatureSpec
+from tfl.specs import FeatureSpec
 keras.applications.Tiny = tiny.Tiny
-built = backbone.build(FeatureSpec(backbone="tiny", weights="random", image_size=12))
+built = backbone.build_backbone(FeatureSpec(backbone="tiny", weights="random", image_size=12))
 rng = np.random.default_rng(0)
 images = list(rng.integers(0, 255, (7, 10, 9, 3), dtype=np.uint8))
 mixed = [rng.integers(0, 255, (8 + i, 15 - i, 3), dtype=np.uint8) for i in range(5)]
-forward = engine.Forward(built, 8, engine.chosen({name!r}, "float32"))
+forward = engine.Forward(built, 8, engine.resolve_engine({name!r}, "float32"))
 np.save({out!r}, np.concatenate([forward.features(images), forward.features(mixed), forward.features(mixed, "crop2")]))
 print(built.spec.weights)
 """
@@ -279,9 +279,9 @@ def test_other_backends_agree(built, backend, name, tmp_path):
 
 PRINT_RESIZING = """
 import numpy as np
-from tfl import backbone
+from tfl.backbones import backbone
 from tfl.engine.resizing import present_singly
-from tfl.spec import FeatureSpec
+from tfl.specs import FeatureSpec
 rng = np.random.default_rng(0)
 images = [rng.integers(0, 255, (1, h, w, 3), dtype=np.uint8) for h, w in ((5, 7), (40, 33), (44, 50))]
 compiled, errors = [], []
@@ -307,14 +307,15 @@ def test_jax_resizes_images_of_any_size_in_few_shapes():
 PRINT_DEVICES = """
 sys.path.insert(0, {tests!r})
 import jax, keras, numpy as np, tiny
-from tfl import backbone, engine
-from tfl.spec import FeatureSpec
+from tfl import engine
+from tfl.backbones import backbone
+from tfl.specs import FeatureSpec
 keras.applications.Tiny = tiny.Tiny
-built = backbone.build(FeatureSpec(backbone="tiny", weights="random", image_size=12))
+built = backbone.build_backbone(FeatureSpec(backbone="tiny", weights="random", image_size=12))
 images = np.random.default_rng(0).integers(0, 255, (7, 10, 9, 3), dtype=np.uint8)
 np.save({out!r}, engine.Forward(built, 9).features(list(images)))
 features = engine.compile_model(built.model, (None, None, None, 3))(images[:6])
-print(engine.describe("jax", 9)["device"].split()[:3])
+print(engine.describe_engine("jax", 9)["device"].split()[:3])
 print(len(features.sharding.device_set), [shard.data.shape[0] for shard in features.addressable_shards])
 """
 
@@ -356,18 +357,18 @@ def test_jax_keeps_programs_of_an_accelerator(tmp_path, is_told):
 
 
 def test_description_names_what_decides_the_last_bits():
-    description = engine.describe("tensorflow", 8)
+    description = engine.describe_engine("tensorflow", 8)
     assert description["engine"] == "tensorflow"
     assert description["batch_size"] == 8
     assert description["versions"]["keras"] == keras.__version__
-    assert description["device"] == " ".join([engine.device(), *machine.instruction_sets()])
+    assert description["device"] == " ".join([engine.device_name(), *machine.instruction_sets()])
 
 
 def test_threads_are_those_that_compute(monkeypatch):
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "7")
-    assert engine.threads() == 7
+    assert engine.count_threads() == 7
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "0")
-    assert engine.threads() == len(os.sched_getaffinity(0))
+    assert engine.count_threads() == len(os.sched_getaffinity(0))
 
 
 @pytest.mark.torch
@@ -376,7 +377,7 @@ def test_threads_of_torch_are_those_that_compute(monkeypatch):
 
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
-    assert engine.threads() == 5
+    assert engine.count_threads() == 5
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tfl import datasets, export, head, run, served, trust
+from tfl import datasets, heads
+from tfl.artefacts import card, combined, export, parity, runtimes
+from tfl.artefacts.decoding import decode
+from tfl.artefacts.formats import saved_model
 from tfl.cache import open_cache
 from tfl.errors import DatasetError, ExportError
-from tfl.export import card, combined, decode, gate, saved_model
-from tfl.precompute import precompute
-from tfl.recipes import Knn, Mlp, Reference, Selection
-from tfl.spec import Artefact, DatasetSpec
+from tfl.extraction.precompute import precompute
+from tfl.files import trust
+from tfl.runs import run
+from tfl.specs import Artefact, DatasetSpec
+from tfl.specs.recipes import Knn, Mlp, Reference, Selection
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
 RECIPE = Reference(epochs=5, learning_rate=0.1)
@@ -32,7 +36,7 @@ def exported(trained, tmp_path):
 
 
 def serve(folder, images):
-    return served.open_model(folder)(images)
+    return runtimes.open_model(folder)(images)
 
 
 def test_served_answers_are_those_of_the_cache(trained, exported, dataset):
@@ -42,7 +46,7 @@ def test_served_answers_are_those_of_the_cache(trained, exported, dataset):
     cache = run.open_run(trained).open_cache()
     with np.load(dataset.dataset) as arrays:
         outputs = serve(exported, arrays["test_images"])
-    expected = head.logits_of(run.open_run(trained).load_head(), cache.read("test").features)
+    expected = heads.compute_logits(run.open_run(trained).load_head(), cache.read("test").features)
     np.testing.assert_allclose(outputs["logits"], expected, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(outputs["probabilities"].sum(axis=1), 1, rtol=1e-5)
     np.testing.assert_array_equal(outputs["class_index"], expected.argmax(axis=1))
@@ -89,7 +93,7 @@ def test_views_are_averaged_inside_the_graph(views, recipe, features, dataset, s
     mean = np.mean([cache.read_view("test", view) for view in views], axis=0)
     with np.load(dataset.dataset) as arrays:
         outputs = serve(tmp_path / "model", arrays["test_images"])
-    expected = head.logits_of(run.open_run(trained).load_head(), mean)
+    expected = heads.compute_logits(run.open_run(trained).load_head(), mean)
     np.testing.assert_allclose(outputs["logits"], expected, rtol=1e-3, atol=1e-3)
     description = json.loads((tmp_path / "model" / "assets.extra" / "tfl.json").read_text())
     assert tuple(description["views"]) == views
@@ -166,7 +170,7 @@ def test_a_model_that_cannot_be_loaded_is_refused(trained, tmp_path, monkeypatch
 
 def test_what_killed_the_fresh_process_is_said_however_late_it_is_asked(tmp_path):
     def ask_late():
-        with gate.fresh_process(tmp_path) as logits_of:
+        with parity.open_in_fresh_process(tmp_path) as logits_of:
             time.sleep(2)
             logits_of(np.zeros((1, 9, 9, 3), np.uint8))
 
@@ -176,28 +180,28 @@ def test_what_killed_the_fresh_process_is_said_however_late_it_is_asked(tmp_path
 
 def test_an_answer_that_was_cut_short_is_none():
     whole = io.BytesIO()
-    served.write_array(whole, np.arange(5))
-    assert served.read_array(io.BytesIO(whole.getvalue())).tolist() == [0, 1, 2, 3, 4]
+    runtimes.write_array(whole, np.arange(5))
+    assert runtimes.read_array(io.BytesIO(whole.getvalue())).tolist() == [0, 1, 2, 3, 4]
     for size in (0, 5, len(whole.getvalue()) - 1):
-        assert served.read_array(io.BytesIO(whole.getvalue()[:size])) is None
+        assert runtimes.read_array(io.BytesIO(whole.getvalue()[:size])) is None
 
 
 def test_images_are_taken_from_all_of_a_role(trained, dataset):
     """Folders are sorted by class: the first rows are of one."""
     cache = run.open_run(trained).open_cache()
-    source = gate.opened(cache, dataset.dataset)
-    ids = [row.id for row in gate.spread(cache, "train", source, 4)]
+    source = parity.opened(cache, dataset.dataset)
+    ids = [row.id for row in parity.spread(cache, "train", source, 4)]
     assert ids == ["train_00000", "train_00023", "train_00046", "train_00069"]
-    assert len(list(gate.spread(cache, "train", source, 128))) == 70
+    assert len(list(parity.spread(cache, "train", source, 128))) == 70
 
 
 def test_int8_has_to_agree_in_its_classes():
-    parity = export.Parity(num_images=64, error=0.4, tolerance=0.5, same_class=0.89)
+    measured = export.Parity(num_images=64, error=0.4, tolerance=0.5, same_class=0.89)
     with pytest.raises(
         ExportError, match="89.0% of the classes agree, at least 90% were expected. If --no-fold-batch-norm passes"
     ):
-        gate._require_parity(parity, "test", Artefact("litert", "int8"))
-    gate._require_parity(replace(parity, same_class=0.9), "test", Artefact("litert", "int8"))
+        parity._require_parity(measured, "test", Artefact("litert", "int8"))
+    parity._require_parity(replace(measured, same_class=0.9), "test", Artefact("litert", "int8"))
 
 
 def test_batches_and_encoded_images_are_asked_for_where_sizes_differ(features, folder, settings, tmp_path):
@@ -207,7 +211,7 @@ def test_batches_and_encoded_images_are_asked_for_where_sizes_differ(features, f
     whole = combined.combine(opened, cache)
 
     def parity_of(logits_of):
-        return gate.measured_parity(opened, cache, whole, gate.opened(cache, str(folder)), logits_of, Artefact())
+        return parity.measure_parity(opened, cache, whole, parity.opened(cache, str(folder)), logits_of, Artefact())
 
     def right(images):
         return whole.logits_of(decode._decode(images[0]).numpy()[None] if images.ndim == 1 else images)
@@ -254,7 +258,7 @@ def test_low_precision_is_held_to_its_own_tolerance(features, dataset, settings,
 
 
 def test_changed_weights_are_refused(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("tfl.backbone.RANDOM_WEIGHTS_SEED", 1)
+    monkeypatch.setattr("tfl.backbones.backbone.RANDOM_WEIGHTS_SEED", 1)
     with pytest.raises(ExportError, match="'random' are not those that the features were made with"):
         export.export(trained, tmp_path / "model")
 
@@ -268,10 +272,10 @@ def test_export_needs_tensorflow(trained, tmp_path, monkeypatch):
 def test_moved_test_rows_are_noticed(trained, dataset, tmp_path, monkeypatch):
     assert run.open_run(trained).open_cache().read_ids("test")[0] == b"test_00000"
     monkeypatch.setattr(
-        datasets, "rows", lambda *a: iter([datasets.Example(np.zeros((9, 9, 3), np.uint8), 0, "x")] * 40)
+        datasets, "read_rows", lambda *a: iter([datasets.Example(np.zeros((9, 9, 3), np.uint8), 0, "x")] * 40)
     )
     with pytest.raises(ExportError, match="the rows of .* are not those of the cache, in its order: got b'x' to b'x'"):
         export.export(trained, tmp_path / "model")
     cache = run.open_run(trained).open_cache()
     with pytest.raises(ExportError, match="are not those of the cache: b'test_00000' was expected, got 'x'"):
-        next(gate.rows_of(cache, "test", gate.opened(cache, dataset.dataset)))
+        next(parity.rows_of(cache, "test", parity.opened(cache, dataset.dataset)))

@@ -7,10 +7,11 @@ import socket
 import pytest
 from PIL import Image
 
-from tfl import datasets, predict
+from tfl import datasets
+from tfl.artefacts import predict
 from tfl.datasets import files
 from tfl.errors import DatasetError
-from tfl.spec import DatasetSpec
+from tfl.specs import DatasetSpec
 
 
 def picture(path, colour=(9, 9, 9)):
@@ -49,7 +50,7 @@ def test_predict_and_datasets_take_the_same_files(photos, tmp_path):
     (root / "train" / "x").symlink_to(photos)
     picture(root / "train" / "y" / "e.png")
     source = datasets.open_dataset(DatasetSpec(str(root), test_split=""))
-    ids = [row.id for row in datasets.usable(source.examples("train", 0, 3))]
+    ids = [row.id for row in datasets.require_good(source.examples("train", 0, 3))]
     assert ids == ["train/x/a.png", "train/x/album.jpg/b.PNG", "train/y/e.png"]
 
 

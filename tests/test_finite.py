@@ -5,15 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tfl import export, head, records, run, shots
+from tfl import heads
+from tfl.artefacts import export, parity
 from tfl.errors import ExportError, RunError
-from tfl.export import gate
-from tfl.head import knn, logistic, mlp, ridge, sgd
-from tfl.head.model import dense, neighbours
-from tfl.precompute import precompute
-from tfl.recipes import Best, Grid, Knn, Logistic, Mlp, Reference, Ridge, Selection, Shots
-from tfl.run import Run
-from tfl.spec import Artefact
+from tfl.extraction.precompute import precompute
+from tfl.heads import knn, logistic, mlp, ridge, sgd
+from tfl.heads.model import dense, neighbours
+from tfl.runs import few_shot, record, run
+from tfl.runs.run import Run
+from tfl.specs import Artefact
+from tfl.specs.recipes import Best, Grid, Knn, Logistic, Mlp, Reference, Ridge, Selection, Shots
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
 
@@ -85,19 +86,21 @@ def test_best_goes_on_without_a_recipe_that_diverged(cache, tmp_path, monkeypatc
 @pytest.mark.parametrize("recipe", RECIPES[2:4], ids=lambda recipe: type(recipe).__name__)
 def test_a_study_of_few_images_measures_no_such_head(cache, tmp_path, recipe):
     with pytest.raises(RunError, match="diverged: 1 of 15 values"):
-        shots.study(cache, Shots((2,), 1), (recipe,), runs_dir=tmp_path / "runs")
+        few_shot.study_shots(cache, Shots((2,), 1), (recipe,), runs_dir=tmp_path / "runs")
 
 
 def test_a_loss_that_is_not_finite_is_refused(cache, tmp_path, monkeypatch):
     """Weights may be numbers, and answers none: their sum is more than float32 holds."""
-    fit = head.fit
+    fit = heads.fit
 
     def overflowing(*args, **kwargs):
         _, history = fit(*args, **kwargs)
         return dense([(np.full((5, 3), 3e38, np.float32), np.full(3, -3e38, np.float32))]), history
 
-    monkeypatch.setattr(head, "fit", overflowing)
-    monkeypatch.setattr(head, "logits_of", lambda model, features: np.full((len(features), 3), np.nan, np.float32))
+    monkeypatch.setattr(heads, "fit", overflowing)
+    monkeypatch.setattr(
+        heads, "compute_logits", lambda model, features: np.full((len(features), 3), np.nan, np.float32)
+    )
     with pytest.raises(
         RunError, match=r"the recipe reference diverged: the loss on the test rows is nan.*learning-rate"
     ):
@@ -106,7 +109,7 @@ def test_a_loss_that_is_not_finite_is_refused(cache, tmp_path, monkeypatch):
 
 def with_nan(path):
     """Replace a run's head by one with a NaN."""
-    model = head.load(path)
+    model = heads.load_head(path)
     weights = model.get_weights()
     weights[0][1, 1] = np.nan
     model.set_weights(weights)
@@ -116,7 +119,7 @@ def with_nan(path):
 def test_a_head_that_is_not_finite_is_not_loaded(cache, tmp_path):
     folder = run.train(cache, Reference(epochs=1), runs_dir=tmp_path / "runs")
     with_nan(folder / "head.keras")
-    records.write_checksums(folder)  # else the change itself is refused
+    record.write_checksums(folder)  # else the change itself is refused
     message = "head.keras cannot be loaded: it holds no numbers: 1 of 15 values of the head's .* are not finite"
     with pytest.raises(RunError, match=message):
         run.evaluate(folder)
@@ -142,7 +145,7 @@ def test_answers_that_are_not_finite_never_pass_the_gate(cache, dataset, tmp_pat
     served = np.zeros((4, 3), np.float32)
     served[2, 1] = value
     with pytest.raises(ExportError, match="the exported model answers 1 of 4 images with logits that are not finite"):
-        gate._require_finite(served, "the exported model", "its format cannot carry this model")
+        parity._require_finite(served, "the exported model", "its format cannot carry this model")
 
 
 @pytest.mark.parametrize(
@@ -150,13 +153,13 @@ def test_answers_that_are_not_finite_never_pass_the_gate(cache, dataset, tmp_pat
 )
 def test_parity_of_what_is_no_number_is_no_parity(answer, expected):
     with np.errstate(all="ignore"):
-        parity = gate._parity(np.full((2, 3), answer), np.full((2, 3), expected), 1e9)
+        same = parity._parity(np.full((2, 3), answer), np.full((2, 3), expected), 1e9)
     with pytest.raises(ExportError, match="does not answer as the cache did"):
-        gate._require_parity(parity, "test", Artefact())
+        parity._require_parity(same, "test", Artefact())
 
 
 def test_calibration_does_not_hide_it(cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(head, "with_temperature", lambda model, temperature: broken_of(model))
+    monkeypatch.setattr(heads, "apply_temperature", lambda model, temperature: broken_of(model))
 
     def broken_of(model):
         model.set_weights([weight * np.nan for weight in model.get_weights()])

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from tfl.backbone import build
-from tfl.folding import fold_batch_norm, in_float32
-from tfl.keras_settings import pinned
+from tfl.backbones.backbone import build_backbone
+from tfl.backbones.folding import convert_to_float32, fold_batch_norm
+from tfl.machine.keras_settings import pin_keras_settings
 
 
 def norms_of(model):
@@ -24,7 +24,7 @@ def with_statistics(model):
 
 @pytest.mark.usefixtures("tiny_backbone")
 def test_folding_is_the_same_network_with_less_in_it(features):
-    network = with_statistics(build(features).network)
+    network = with_statistics(build_backbone(features).network)
     folded = fold_batch_norm(network)
     pixels = np.random.default_rng(1).uniform(0, 255, (3, 12, 12, 3)).astype(np.float32)
     expected = np.asarray(network(pixels))
@@ -36,7 +36,7 @@ def test_folding_is_the_same_network_with_less_in_it(features):
 
 @pytest.mark.usefixtures("tiny_backbone")
 def test_a_convolution_that_is_a_feature_itself_is_not_folded(features):
-    network = with_statistics(build(replace(features, layers=("conv1", "last"))).network)
+    network = with_statistics(build_backbone(replace(features, layers=("conv1", "last"))).network)
     folded = fold_batch_norm(network)
     pixels = np.ones((2, 12, 12, 3), np.float32)
     np.testing.assert_allclose(np.asarray(folded(pixels)), np.asarray(network(pixels)), rtol=1e-6)
@@ -93,13 +93,13 @@ def test_a_copy_in_float32_computes_what_the_float32_network_does():
 
     rng = np.random.default_rng(0)
     exact = made()
-    with pinned("bfloat16"):
+    with pin_keras_settings("bfloat16"):
         narrow = made()
     values = [rng.uniform(0.5, 1.5, weight.shape).astype(weight.dtype) for weight in exact.weights]
     for model in (exact, narrow):
         model.set_weights(values)
         next(layer for layer in model.layers if isinstance(layer, keras.layers.Normalization)).finalize_state()
-    copy = in_float32(narrow)
+    copy = convert_to_float32(narrow)
     pixels = rng.uniform(0, 255, (2, 8, 8, 3)).astype(np.float32)
     np.testing.assert_allclose(np.asarray(copy(pixels)), np.asarray(exact(pixels)), rtol=1e-5)
     assert np.abs(np.asarray(narrow(pixels)) - np.asarray(exact(pixels))).max() > 1e-3

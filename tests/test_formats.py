@@ -11,15 +11,16 @@ import pytest
 import tiny
 from conftest import write_npz
 
-from tfl import datasets, export, head, run, served
-from tfl.backbone import build
+from tfl import datasets, heads
+from tfl.artefacts import export, limits, parity, runtimes
+from tfl.artefacts.combined import Combined, folded
+from tfl.artefacts.predict import predict
+from tfl.backbones.backbone import build_backbone
 from tfl.errors import ExportError, ExtraError, SpecError
-from tfl.export import gate, limits
-from tfl.export.combined import Combined, folded
-from tfl.precompute import precompute
-from tfl.predict import predict
-from tfl.recipes import Knn, Reference
-from tfl.spec import Artefact, DatasetSpec, FeatureSpec, Settings
+from tfl.extraction.precompute import precompute
+from tfl.runs import run
+from tfl.specs import Artefact, DatasetSpec, FeatureSpec, Settings
+from tfl.specs.recipes import Knn, Reference
 
 RUNTIMES = {
     "onnx": ("tf2onnx", "onnxruntime"),
@@ -47,7 +48,7 @@ def _tiny():
 @pytest.fixture(scope="module")
 def backbone(_tiny):
     """With statistics that a BatchNormalization would have after training."""
-    built = build(FEATURES)
+    built = build_backbone(FEATURES)
     rng = np.random.default_rng(0)
     norm = built.unpooled.get_layer("bn1")
     norm.set_weights([rng.uniform(0.5, 1.5, weight.shape) for weight in norm.get_weights()])
@@ -59,10 +60,10 @@ def combined_of(backbone, views=("original",), knn=False):
     if knn:
         memory = rng.normal(size=(20, 5)).astype(np.float32)
         memory /= np.linalg.norm(memory, axis=1, keepdims=True)
-        model = head.model.neighbours(memory, np.eye(3, dtype=np.float32)[rng.integers(0, 3, 20)], 4, 0.1)
+        model = heads.model.neighbours(memory, np.eye(3, dtype=np.float32)[rng.integers(0, 3, 20)], 4, 0.1)
     else:
         parameters = [(rng.normal(size=(5, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32))]
-        model = head.model.dense(parameters)
+        model = heads.model.dense(parameters)
     model.trainable = False
     return Combined(backbone.shown(views), backbone.over(views), model, NAMES)
 
@@ -84,7 +85,7 @@ FORMATS = ("saved-model", "keras", "onnx", "litert", "openvino")
 def test_any_batch_and_any_size_folded_with_views(name, backbone, tmp_path):
     need(name)
     combined = combined_of(backbone, ("original", "hflip", "crop1"))
-    answer = served.open_model(saved(folded(combined), tmp_path / "model", Artefact(name)))
+    answer = runtimes.open_model(saved(folded(combined), tmp_path / "model", Artefact(name)))
     for shape in [(1, 1, 1), (2, 64, 48), (5, 10, 9), (1, 30, 7)]:
         images = images_of(*shape)
         outputs = answer(images)
@@ -106,7 +107,7 @@ def test_any_batch_and_any_size_folded_with_views(name, backbone, tmp_path):
 def test_a_head_that_votes(name, backbone, tmp_path):
     need(name)
     combined = combined_of(backbone, knn=True)
-    answer = served.open_model(saved(combined, tmp_path / "model", Artefact(name)))
+    answer = runtimes.open_model(saved(combined, tmp_path / "model", Artefact(name)))
     images = images_of(4, 10, 9)
     np.testing.assert_allclose(answer(images)["logits"], combined.logits_of(images), rtol=1e-3, atol=1e-4)
 
@@ -114,10 +115,10 @@ def test_a_head_that_votes(name, backbone, tmp_path):
 @pytest.mark.parametrize("name", ["saved-model", "onnx", "litert", "openvino"])
 def test_float16_rounds_the_weights_and_nothing_else(name, backbone, tmp_path, monkeypatch):
     need(name)
-    monkeypatch.setattr("tfl.export.onnx.LEAST_VALUES", 1)
+    monkeypatch.setattr("tfl.artefacts.formats.onnx.LEAST_VALUES", 1)
     combined = combined_of(backbone)
     images = images_of(4, 10, 9)
-    rounded = served.open_model(saved(combined, tmp_path / "model", Artefact(name, "float16")))(images)["logits"]
+    rounded = runtimes.open_model(saved(combined, tmp_path / "model", Artefact(name, "float16")))(images)["logits"]
     expected = combined.logits_of(images)
     assert 1e-6 < np.abs(rounded - expected).max() / np.abs(expected).max() < 5e-3
 
@@ -127,7 +128,7 @@ def test_int8(backbone, tmp_path):
     combined = combined_of(backbone)
     images = images_of(32, 10, 9)
     folder = saved(folded(combined), tmp_path / "model", Artefact("litert", "int8"), list(images))
-    rounded = served.open_model(folder)(images)["logits"]
+    rounded = runtimes.open_model(folder)(images)["logits"]
     expected = combined.logits_of(images)
     assert 1e-4 < np.abs(rounded - expected).max() / np.abs(expected).max() < 0.1
 
@@ -155,7 +156,7 @@ def tensors_of(folder, name):
 def test_twice_the_same_tensors(name, quantize, backbone, tmp_path, monkeypatch):
     """Names of layers may differ: Keras numbers them as it makes them."""
     need(name)
-    monkeypatch.setattr("tfl.export.onnx.LEAST_VALUES", 1)
+    monkeypatch.setattr("tfl.artefacts.formats.onnx.LEAST_VALUES", 1)
     artefact = Artefact(name, quantize)
     first, second = (
         tensors_of(saved(folded(combined_of(backbone)), tmp_path / str(i), artefact), name) for i in (1, 2)
@@ -256,17 +257,17 @@ def test_what_a_format_is_said_to_carry_it_carries(name, change, trained, tmp_pa
     limits.require_possible(
         opened, SimpleNamespace(spec=replace(cache.spec, features=spec), num_rows=cache.num_rows), Artefact(name)
     )
-    combined = combined_of(build(spec))
+    combined = combined_of(build_backbone(spec))
     shipped = export._shipped(combined, spec, ("original",), Artefact(name))
-    answer = served.open_model(saved(shipped, tmp_path / "model", Artefact(name)))
+    answer = runtimes.open_model(saved(shipped, tmp_path / "model", Artefact(name)))
     for shape in [(1, 1, 1), (2, 64, 48), (3, 12, 12), (5, 10, 9), (1, 7, 30)]:
         expected = combined.logits_of(images_of(*shape))
         difference = np.abs(answer(images_of(*shape))["logits"] - expected).max() / np.abs(expected).max()
-        assert difference < gate.TOLERANCES[spec.compute_dtype], shape
+        assert difference < parity.TOLERANCES[spec.compute_dtype], shape
 
 
 def test_what_a_converter_says_is_said(backbone, tmp_path, monkeypatch):
-    from tfl.export import onnx
+    from tfl.artefacts.formats import onnx
 
     def fail_with(error):
         def save(*arguments):

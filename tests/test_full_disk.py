@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from test_cache import MAKING, NAMES, SPEC, TYPED, begin
 
-from tfl.cache import Cost, PartialCache, Rows, open_cache, verify
+from tfl.cache import CachedRows, Cost, PartialCache, open_cache, verify
 from tfl.errors import CacheError
-from tfl.precompute import precompute
+from tfl.extraction.precompute import precompute
 
 NUM_ROWS = {"train": 2000, "test": 100}
 SETTINGS = {**MAKING, "shard_rows": 500}
@@ -22,7 +22,7 @@ SETTINGS = {**MAKING, "shard_rows": 500}
 def rows(shard):
     index = np.arange(shard.start, shard.stop)
     features = np.repeat(index[:, None], 300, axis=1).astype(np.float32)
-    return Rows(features, index % 2, np.array([f"{shard.role}_{i}".encode() for i in index]))
+    return CachedRows(features, index % 2, np.array([f"{shard.role}_{i}".encode() for i in index]))
 
 
 def partial(folder):

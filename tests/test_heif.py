@@ -11,7 +11,8 @@ import pytest
 from PIL import Image, ImageOps
 from test_datasets import opened
 
-from tfl import datasets, predict
+from tfl import datasets
+from tfl.artefacts import predict
 from tfl.datasets import heif
 from tfl.datasets.images import decode_image, image_suffixes, require_image
 from tfl.errors import DatasetError
@@ -126,7 +127,7 @@ def test_a_folder_of_heic(folder):
             (folder / split / "bird" / name).write_bytes(heic(CORNERS))
     source = opened(folder)
     assert (source.class_names, source.num_rows) == (("bird", "cat", "dog"), {"train": 16, "test": 10})
-    row = next(datasets.usable(source.examples("train", 0, 1)))
+    row = next(datasets.require_good(source.examples("train", 0, 1)))
     assert (row.id, row.label) == ("train/bird/a.heic", 0)
     assert_close(row.image, CORNERS)
     assert len(predict.find_images([str(folder / "train" / "bird")], io.BytesIO())) == 4

@@ -19,10 +19,11 @@ from golden import make_format_1 as golden
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfl import hdf5, head, trust
+from tfl import heads
 from tfl.cache import Cost, PartialCache, open_cache, verification
 from tfl.errors import BackboneError, CacheError, RunError
-from tfl.recipes import Reference
+from tfl.files import hdf5, trust
+from tfl.specs.recipes import Reference
 
 LAB = Path(__file__).with_name("fuzz_lab.py")
 GOLDEN = Path(__file__).parent / "golden" / "format-1.h5"
@@ -156,7 +157,7 @@ def test_what_the_format_does_not_allow_is_refused(path, kind):
     with h5py.File(path.with_name("secret.h5"), "w") as file:
         file["x"] = np.ones((40, 6), np.float32)
     started = time.monotonic()
-    problems = verification.problems(path)
+    problems = verification.find_problems(path)
     assert time.monotonic() - started < 5
     assert any(re.search(message, problem) for problem in problems), problems
 
@@ -195,18 +196,21 @@ def test_views_that_the_format_does_not_allow_are_refused(tmp_path, kind):
             views = {"hflip": -rows.features, "crop1": rows.features}
             partial.write(shard, rows._replace(views=views), Cost(1, 1))
         path = partial.finish(golden.CLASS_NAMES, {"typed": golden.TYPED})
-    assert verification.problems(path) == []
+    assert verification.find_problems(path) == []
     change, message = HOSTILE_VIEWS[kind]
     with h5py.File(path, "r+", libver=("v110", "v110")) as file:
         change(file)
-    problems = verification.problems(path)
+    problems = verification.find_problems(path)
     assert any(re.search(message, problem) for problem in problems), problems
 
 
 def test_views_that_the_spec_does_not_have_are_refused(path):
     with h5py.File(path, "r+", libver=("v110", "v110")) as file:
         file["test"].create_group("views")
-    assert "/test holds features, ids, labels, views; expected features, labels, ids" in verification.problems(path)[0]
+    assert (
+        "/test holds features, ids, labels, views; expected features, labels, ids"
+        in verification.find_problems(path)[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -294,7 +298,7 @@ def test_any_json_in_an_attribute_is_read_rightly_or_refused(tmp_path_factory, n
     path.write_bytes(GOLDEN.read_bytes())
     with h5py.File(path, "r+", libver=("v110", "v110")) as file:
         text(name, json.dumps(value))(file)
-    problems = verification.problems(path)
+    problems = verification.find_problems(path)
     assert problems or name == "class_names"
 
 
@@ -307,7 +311,7 @@ def test_any_value_in_a_spec_is_read_rightly_or_refused(tmp_path_factory, part, 
     is_the_same = json.dumps(spec, sort_keys=True, separators=(",", ":")) == golden.SPEC.to_json()
     with h5py.File(path, "r+", libver=("v110", "v110")) as file:
         text("spec", json.dumps(spec))(file)
-    assert is_the_same or verification.problems(path)  # at least the fingerprint is another
+    assert is_the_same or verification.find_problems(path)  # at least the fingerprint is another
 
 
 def weights(path, change):
@@ -347,7 +351,7 @@ WEIGHTS = {
 @pytest.mark.parametrize("kind", WEIGHTS)
 def test_weights_that_reach_out_or_claim_too_much_are_refused(tmp_path, kind):
     change, message = WEIGHTS[kind]
-    (problem,) = hdf5.problems(weights(tmp_path / "w.h5", change))
+    (problem,) = hdf5.find_problems(weights(tmp_path / "w.h5", change))
     assert message in problem
     with pytest.raises(BackboneError, match="cannot be trusted; get it again:"):
         hdf5.require_harmless(tmp_path / "w.h5", BackboneError)
@@ -359,7 +363,7 @@ def test_weights_attributes_are_read_in_the_examination(tmp_path):
     content = bytearray(path.read_bytes())
     content[content.index(b"GCOL") + 8 + 5] = 1  # the heap's size: a terabyte
     path.write_bytes(content)
-    (problem,) = hdf5.problems(path)
+    (problem,) = hdf5.find_problems(path)
     assert "it cannot be read: " in problem
 
 
@@ -380,7 +384,7 @@ def test_an_archive_of_weights_behind_harmless_ones_is_refused(tmp_path):
 
 def test_weights_in_a_ring_are_walked_once(tmp_path):
     path = weights(tmp_path / "w.h5", lambda f: f.__setitem__("layers/ring", f["layers"]))
-    assert hdf5.problems(path) == []
+    assert hdf5.find_problems(path) == []
     hdf5.require_harmless(path, BackboneError)
     assert trust.is_known(path)
 
@@ -388,7 +392,7 @@ def test_weights_in_a_ring_are_walked_once(tmp_path):
 def test_weights_cut_short_are_refused(tmp_path):
     path = weights(tmp_path / "w.h5", lambda f: f.create_dataset("x", data=np.zeros(10_000)))
     path.write_bytes(path.read_bytes()[:9000])
-    (problem,) = hdf5.problems(path)
+    (problem,) = hdf5.find_problems(path)
     assert "it cannot be read: " in problem
 
 
@@ -421,7 +425,7 @@ def test_the_tools_of_hdf5_read_it(path, command, shown):
 
 @pytest.fixture
 def head_file(tmp_path):
-    model, _ = head.fit(Reference(epochs=1), head.InMemory(np.eye(4, 3, dtype=np.float32), np.arange(4) % 2), 2)
+    model, _ = heads.fit(Reference(epochs=1), heads.InMemory(np.eye(4, 3, dtype=np.float32), np.arange(4) % 2), 2)
     model.save(tmp_path / "head.keras")
     return tmp_path / "head.keras"
 
@@ -471,7 +475,7 @@ def test_a_head_that_is_more_than_a_dense_layer_is_refused(head_file, change, me
     monkeypatch.chdir(head_file.parent)
     rewritten(head_file, change)
     with pytest.raises(RunError, match=f"head.keras cannot be loaded: {message}"):
-        head.load(head_file)
+        heads.load_head(head_file)
     assert not (head_file.parent / "trace").exists()
 
 
@@ -483,26 +487,26 @@ def test_a_head_whose_weights_reach_out_is_refused(head_file, tmp_path):
         file["layers/dense/vars/0"] = h5py.ExternalLink("/etc/passwd", "/x")
     rewritten(head_file, weights=(tmp_path / "w.h5").read_bytes())
     with pytest.raises(RunError, match="(?s)cannot be trusted.*holds a link"):
-        head.load(head_file)
+        heads.load_head(head_file)
 
 
 def test_a_head_of_a_padded_configuration_is_refused(head_file):
     rewritten(head_file, lambda layers: layers[0]["config"].update(padding="x" * (2 << 20)))
     with pytest.raises(RunError, match="its member config.json has 2,.* bytes; at most 1,048,576 are read"):
-        head.load(head_file)
+        heads.load_head(head_file)
 
 
 def test_a_compressed_head_is_refused(head_file):
     rewritten(head_file, weights=bytes(10**6), compression=zipfile.ZIP_DEFLATED)
     with pytest.raises(RunError, match="its member config.json is compressed"):
-        head.load(head_file)
+        heads.load_head(head_file)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04"])
 def test_a_head_that_is_no_archive_is_refused(head_file, content):
     head_file.write_bytes(content)
     with pytest.raises(RunError, match="cannot be loaded: .*; train again"):
-        head.load(head_file)
+        heads.load_head(head_file)
 
 
 def test_a_head_cut_short_is_refused(head_file):
@@ -510,11 +514,11 @@ def test_a_head_cut_short_is_refused(head_file):
     for size in range(0, len(whole), 997):
         head_file.write_bytes(whole[:size])
         with pytest.raises(RunError, match="cannot be loaded"):
-            head.load(head_file)
+            heads.load_head(head_file)
 
 
 def test_a_head_comes_back_as_it_was_saved(head_file):
-    theirs, ours = keras.saving.load_model(head_file), head.load(head_file)
+    theirs, ours = keras.saving.load_model(head_file), heads.load_head(head_file)
     for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert trust.is_known(head_file)

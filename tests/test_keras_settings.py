@@ -10,15 +10,16 @@ import keras
 import numpy as np
 import pytest
 
-from tfl import backbone, engine, head
+from tfl import engine, heads
+from tfl.artefacts.export import export
+from tfl.backbones import backbone
 from tfl.cache import open_cache
-from tfl.export import export
-from tfl.head.model import dense
-from tfl.keras_settings import pinned
-from tfl.precompute import precompute
-from tfl.recipes import Grid, Knn, Logistic, Mlp, Reference, Ridge
-from tfl.run import evaluate, open_run, train
-from tfl.spec import Artefact
+from tfl.extraction.precompute import precompute
+from tfl.heads.model import dense
+from tfl.machine.keras_settings import pin_keras_settings
+from tfl.runs.run import evaluate, open_run, train
+from tfl.specs import Artefact
+from tfl.specs.recipes import Grid, Knn, Logistic, Mlp, Reference, Ridge
 
 RECIPES = (
     Reference(epochs=2),
@@ -104,9 +105,9 @@ def test_caches_and_heads_are_the_same(features, dataset, settings, tmp_path):
 @pytest.mark.parametrize("engine_name", ["tensorflow", "openvino"])
 def test_features_are_the_same(features, strange, engine_name):
     images = list(np.random.default_rng(0).integers(0, 255, (5, 10, 9, 3), dtype=np.uint8))
-    found = engine.Forward(backbone.build(features), 8, engine_name).features(images, "crop1")
+    found = engine.Forward(backbone.build_backbone(features), 8, engine_name).features(images, "crop1")
     set_keras("float32")
-    expected = engine.Forward(backbone.build(features), 8, engine_name).features(images, "crop1")
+    expected = engine.Forward(backbone.build_backbone(features), 8, engine_name).features(images, "crop1")
     set_keras(strange)
     np.testing.assert_array_equal(found, expected)
     assert found.dtype == np.float32
@@ -128,12 +129,12 @@ def test_exports_are_the_same(features, dataset, settings, tmp_path, format_name
 def test_a_head_answers_the_same(strange):
     rng = np.random.default_rng(0)
     kernel, bias, rows = (rng.normal(size=shape).astype(np.float32) for shape in ((6, 3), (3,), (9, 6)))
-    found = head.logits_of(head.with_temperature(dense([(kernel, bias)]), 2.0), rows)
+    found = heads.compute_logits(heads.apply_temperature(dense([(kernel, bias)]), 2.0), rows)
     np.testing.assert_allclose(found, (rows @ kernel + bias) / 2, rtol=1e-5, atol=1e-6)
 
 
 def test_settings_are_put_back_after_an_error(strange):
-    @pinned("bfloat16")
+    @pin_keras_settings("bfloat16")
     def fails():
         assert settings_of_keras() == ("float32", 1e-7, "channels_last", "mixed_bfloat16", None, None)
         raise ZeroDivisionError
@@ -145,10 +146,10 @@ def test_settings_are_put_back_after_an_error(strange):
 ANSWERS = """
 import sys
 import numpy as np
-from tfl import served
+from tfl.artefacts import runtimes
 from pathlib import Path
 images = np.random.default_rng(0).integers(0, 255, (3, 14, 11, 3), dtype=np.uint8)
-np.save(sys.argv[2], served.open_model(Path(sys.argv[1]))(images)["logits"])
+np.save(sys.argv[2], runtimes.open_model(Path(sys.argv[1]))(images)["logits"])
 """
 
 

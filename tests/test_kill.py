@@ -16,7 +16,7 @@ LAB = Path(__file__).with_name("kill_lab.py")
 # A shell that starts pytest in the background has it ignore SIGINT, and all that it starts.
 MAIN = """
 import signal, sys
-from tfl.cli import main
+from tfl.cli.main import main
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.exit(main())
 """
@@ -97,7 +97,7 @@ sys.path.insert(0, sys.argv[1])
 import test_full_disk as t
 from lab import forked
 from tfl.cache import merge
-from tfl.cli import _Ended, _end
+from tfl.cli.main import _Ended, _end
 
 FOLDER, NUMBER = Path(sys.argv[2]), int(sys.argv[3])
 signal.signal(signal.SIGTERM, _end)

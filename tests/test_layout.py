@@ -10,8 +10,8 @@ from test_datasets import opened
 from tfl import datasets
 from tfl.datasets import files, heif
 from tfl.errors import DatasetError
-from tfl.precompute import precompute
-from tfl.spec import DatasetSpec, Settings
+from tfl.extraction.precompute import precompute
+from tfl.specs import DatasetSpec, Settings
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_linked_folders_in_a_class_are_followed(folder, tmp_path):
         (folder / split / "dog" / "more").symlink_to(tmp_path / "store" / split)
     source = opened(folder)
     assert source.num_rows == {"train": 12, "test": 6}
-    rows = list(datasets.usable(source.examples("train", 0, 12)))
+    rows = list(datasets.require_good(source.examples("train", 0, 12)))
     assert [row.id for row in rows][6:] == [f"train/dog/more/{i}.png" for i in range(6)]
     assert {row.label for row in rows[6:]} == {1}
 
@@ -204,7 +204,7 @@ def test_a_class_that_skipping_would_empty_is_an_error(folder, tmp_path):
 
 
 def _tiny():
-    from tfl.spec import FeatureSpec
+    from tfl.specs import FeatureSpec
 
     return FeatureSpec(backbone="mobilenetv2", weights="random", image_size=32)
 

@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 from test_formats import NAMES, _tiny, backbone, combined_of, images_of, need, saved  # noqa: F401 -- fixtures
 
-from tfl import archives, cli, export, manifest, predict, served
+from tfl.artefacts import archives, card, export, manifest, predict, runtimes
+from tfl.cli.main import main
 from tfl.errors import ExportError
-from tfl.export import card
-from tfl.spec import Artefact
+from tfl.specs import Artefact
 
 FORMATS = ("saved-model", "keras", "onnx", "litert", "openvino", pytest.param("torch", marks=pytest.mark.torch))
 
@@ -29,7 +29,7 @@ def describe(folder, name, **changes):
     """`tfl.json` as `export` leaves it, as far as it is read."""
     path = manifest.description_path(folder, name)
     path.parent.mkdir(exist_ok=True)
-    description = {"class_names": list(NAMES), "artefact": {"format": name}, "files": manifest.digests_of(folder)}
+    description = {"class_names": list(NAMES), "artefact": {"format": name}, "files": manifest.hash_files(folder)}
     path.write_text(json.dumps({**description, **changes}))
     return folder
 
@@ -101,7 +101,7 @@ def test_files_that_are_gone_or_cut_off_are_named(name, copied):
 def test_digests_are_of_every_file_but_those_for_people(copied):
     folder = copied("saved-model")
     (folder / "README.md").write_text("a note of one's own")
-    digests = manifest.digests_of(folder)
+    digests = manifest.hash_files(folder)
     assert {"saved_model.pb", "variables/variables.index"} <= set(digests)
     assert not {"README.md", "assets.extra/tfl.json"} & set(digests)
     assert predict.open_model(folder)
@@ -121,7 +121,7 @@ def test_the_format_is_what_tfl_json_says(copied, made):
     shutil.copy(made("onnx") / "model.onnx", folder)  # a stranger's file beside it
     (folder / "saved_model.pb").write_bytes(b"code")
     (folder / "model.pt2").write_bytes(b"code")
-    assert manifest.read(folder).format == "keras"
+    assert manifest.read_manifest(folder).format == "keras"
     assert predict.open_model(folder)
     description = json.loads((folder / "tfl.json").read_text())
     (folder / "tfl.json").write_text(json.dumps({"class_names": description["class_names"]}))
@@ -185,7 +185,7 @@ def test_tfl_json_of_any_values(changes, copied, tmp_path, capsys):
 
 def require_one_line(folder, tmp_path, capsys):
     Image.new("RGB", (9, 9)).save(tmp_path / "photo.png")
-    assert cli.main(["predict", str(folder), str(tmp_path / "photo.png")]) == 1
+    assert main.main(["predict", str(folder), str(tmp_path / "photo.png")]) == 1
     printed = capsys.readouterr().err
     assert printed.startswith("tfl: ")
     assert printed.count("\n") == 1
@@ -335,7 +335,7 @@ def test_a_program_that_would_run_code_is_refused(hostile, copied, tmp_path, cap
         predict.open_model(folder)
     require_one_line(folder, tmp_path, capsys)
     with pytest.raises(ValueError, match="it"):
-        served.open_model(folder, "torch")
+        runtimes.open_model(folder, "torch")
     assert not planted.exists()
 
 
@@ -412,7 +412,7 @@ def test_only_operations_on_tensors_are_called(target, copied):
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04" + b"\0" * 100])
 @pytest.mark.parametrize("name", ["keras", "torch"])
 def test_no_archive_at_all(name, content, tmp_path):
-    (tmp_path / served.FILES[name]).write_bytes(content)
+    (tmp_path / runtimes.FILES[name]).write_bytes(content)
     describe(tmp_path, name)
     with pytest.raises(ExportError, match="is not a model that `tfl export` made"):
         predict.open_model(tmp_path)
@@ -480,10 +480,10 @@ def test_the_program_takes_the_format_as_an_argument(copied, made):
     shutil.copy(made("onnx") / "model.onnx", folder)
     (folder / "saved_model.pb").write_bytes(b"code")
     images = images_of(2, 10, 9)
-    with export.gate.fresh_process(folder, "keras") as logits_of:
+    with export.gate.open_in_fresh_process(folder, "keras") as logits_of:
         expected = predict.open_model(made("keras")).answer(images)["logits"]
         np.testing.assert_allclose(logits_of(images), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_every_format_says_whether_opening_it_can_run_code():
-    assert set(card.OPENING) == set(served.FILES) == set(card.CALLS)
+    assert set(card.OPENING) == set(runtimes.FILES) == set(card.CALLS)

@@ -20,9 +20,8 @@ from sklearn.metrics import (
     top_k_accuracy_score,
 )
 
-from tfl import words
 from tfl.metrics import (
-    decision_threshold,
+    fit_decision_threshold,
     fit_temperature,
     log_softmax,
     mcnemar,
@@ -31,6 +30,7 @@ from tfl.metrics import (
     measure_blocks,
     wilson_interval,
 )
+from tfl.reports import formatting
 
 
 def test_measure():
@@ -208,7 +208,7 @@ def imbalanced_rows(num_positive, seed):
 
 
 def test_threshold_raises_balanced_accuracy_of_imbalanced_rows():
-    threshold = decision_threshold(*imbalanced_rows(500, seed=0))
+    threshold = fit_decision_threshold(*imbalanced_rows(500, seed=0))
     assert threshold == pytest.approx(1 / 21, abs=0.02)  # where both classes' densities are equal
     at_half, at_threshold = (measure_at(t, *imbalanced_rows(500, seed=1)) for t in (0.5, threshold))
     assert at_half["balanced_accuracy"] < 0.72
@@ -221,15 +221,15 @@ def as_logits(probabilities):
 
 
 def test_threshold_is_midway_and_of_equally_good_ones_the_nearest_to_half():
-    assert decision_threshold(as_logits([0.1, 0.3, 0.7, 0.8]), np.array([0, 0, 1, 1])) == pytest.approx(0.5)
-    assert decision_threshold(as_logits([0.1, 0.2, 0.3]), np.array([0, 0, 1])) == pytest.approx(0.25)
+    assert fit_decision_threshold(as_logits([0.1, 0.3, 0.7, 0.8]), np.array([0, 0, 1, 1])) == pytest.approx(0.5)
+    assert fit_decision_threshold(as_logits([0.1, 0.2, 0.3]), np.array([0, 0, 1])) == pytest.approx(0.25)
     # Recall and specificity are 0.5 and 1 at 0.75, 1 and 0.5 at 0.2.
-    assert decision_threshold(as_logits([0.1, 0.3, 0.7, 0.8]), np.array([0, 1, 0, 1])) == pytest.approx(0.75)
+    assert fit_decision_threshold(as_logits([0.1, 0.3, 0.7, 0.8]), np.array([0, 1, 0, 1])) == pytest.approx(0.75)
 
 
 def test_threshold_without_rows_of_a_label_is_half():
-    assert decision_threshold(as_logits([0.1, 0.2]), np.array([0, 0])) == 0.5
-    assert decision_threshold(as_logits([0.8, 0.9]), np.array([1, 1])) == 0.5
+    assert fit_decision_threshold(as_logits([0.1, 0.2]), np.array([0, 0])) == 0.5
+    assert fit_decision_threshold(as_logits([0.8, 0.9]), np.array([1, 1])) == 0.5
 
 
 def test_threshold_of_scores_next_to_each_other_and_at_the_ends():
@@ -237,13 +237,13 @@ def test_threshold_of_scores_next_to_each_other_and_at_the_ends():
     labels = np.array([0, 1, 0, 1])
     low, high = expit(logits[2:, 1])
     assert np.nextafter(low, 1) == high
-    assert measure_at(decision_threshold(logits, labels), logits, labels)["accuracy"] == 1
+    assert measure_at(fit_decision_threshold(logits, labels), logits, labels)["accuracy"] == 1
 
 
 @given(binary_rows)
 def test_no_threshold_is_better(rows):
     logits, labels = split(rows)
-    ours = measure_at(decision_threshold(logits, labels), logits, labels)["balanced_accuracy"]
+    ours = measure_at(fit_decision_threshold(logits, labels), logits, labels)["balanced_accuracy"]
     scores = expit(logits[:, 1].astype(np.float64) - logits[:, 0])
     others = [measure_at(score, logits, labels)["balanced_accuracy"] for score in scores]
     assert ours == pytest.approx(max([0.5, *others]), abs=1e-12)
@@ -297,7 +297,7 @@ def test_of_no_rows_nothing_is_defined():
     assert {name for name, value in plain.items() if value is None} == undefined
     assert set(plain["accuracy_per_class"].values()) == {None}
     assert json.loads(json.dumps(plain, allow_nan=False))["num_rows"] == 0
-    shown = list(words.of_metrics(plain))
+    shown = list(formatting.format_metrics(plain))
     assert shown[0] == "test accuracy undefined of 0 (no rows)"
     assert shown[-1] == "loss undefined, calibration error undefined"
 
@@ -308,13 +308,13 @@ def test_a_loss_of_nothing_is_not_negative():
     for metrics in (whole, whole + whole):
         assert math.copysign(1, metrics.loss) == 1
         assert metrics.loss == 0
-    assert "loss 0.0000" in "\n".join(words.of_metrics(whole.to_dict(("a", "b"))))
+    assert "loss 0.0000" in "\n".join(formatting.format_metrics(whole.to_dict(("a", "b"))))
 
 
 def test_undefined_is_said_in_words():
     logits, labels = as_logits([0.1, 0.9]), np.array([0, 0])
     found = {**measure(logits, labels).to_dict(("cat", "dog")), "at_threshold": measure_at(0.5, logits, labels)}
-    shown = list(words.of_metrics(found))
+    shown = list(formatting.format_metrics(found))
     assert shown[1:3] == ["  cat   50.00%", "  dog  no rows"]
     assert shown[3].startswith("balanced accuracy 50.00%, ROC AUC undefined, average precision undefined, loss ")
     assert shown[4] == (
@@ -360,4 +360,4 @@ def test_what_is_given_is_not_changed():
         array.flags.writeable = False
     measure_blocks([(logits, labels), (logits, labels)])
     fit_temperature(logits, labels)
-    measure_at(decision_threshold(logits, labels), logits, labels)
+    measure_at(fit_decision_threshold(logits, labels), logits, labels)

@@ -17,8 +17,8 @@ from tfl import datasets
 from tfl.cache import open_cache
 from tfl.datasets import archive
 from tfl.errors import DatasetError
-from tfl.precompute import precompute
-from tfl.spec import DatasetSpec
+from tfl.extraction.precompute import precompute
+from tfl.specs import DatasetSpec
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (6, 8, 7, 3), np.uint8)
@@ -339,7 +339,7 @@ import re, sys
 from pathlib import Path
 from tfl import datasets
 from tfl.errors import DatasetError
-from tfl.spec import DatasetSpec
+from tfl.specs import DatasetSpec
 try:
     datasets.open_dataset(DatasetSpec(sys.argv[1]))
 except DatasetError as error:

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from tfl.cache import inspect, overview
+from tfl.cache import inspect, list_overviews
 from tfl.errors import CacheError, RunError, SpecError
-from tfl.paths import expanded, expanded_text, require_no_file, typed
-from tfl.spec import Settings
+from tfl.files.paths import expand_user, expand_user_text, parse_path, require_no_file
+from tfl.specs import Settings
 
 
 @pytest.fixture
@@ -17,31 +17,31 @@ def home(tmp_path, monkeypatch):
 
 
 def test_a_home_folder_is_expanded_once(home):
-    assert expanded("~/cache") == expanded(Path("~/cache")) == home / "cache"
-    assert expanded("~") == home
-    assert expanded_text("~/*.jpg") == f"{home}/*.jpg"
+    assert expand_user("~/cache") == expand_user(Path("~/cache")) == home / "cache"
+    assert expand_user("~") == home
+    assert expand_user_text("~/*.jpg") == f"{home}/*.jpg"
 
 
 def test_an_unknown_user_has_no_home_and_makes_no_folder(home):
     message = r"no home folder is known of ~nosuchuser, got ~nosuchuser/a; ./~nosuchuser/a is a file of that name"
     with pytest.raises(SpecError, match=message):
-        expanded("~nosuchuser/a")
+        expand_user("~nosuchuser/a")
     Path("~$draft.h5").write_bytes(b"")
-    assert expanded("~$draft.h5") == Path("~$draft.h5")
-    assert expanded_text("~nosuchuser/*.jpg") == "~nosuchuser/*.jpg"
+    assert expand_user("~$draft.h5") == Path("~$draft.h5")
+    assert expand_user_text("~nosuchuser/*.jpg") == "~nosuchuser/*.jpg"
 
 
 @pytest.mark.parametrize("name", ["~", "~/a", "~nosuchuser"])
 def test_a_folder_called_so_is_expanded_as_often_as_one_likes(home, name):
-    found = typed(f"./{name}")
+    found = parse_path(f"./{name}")
     assert found == Path.cwd() / name
-    assert Settings(cache_dir=expanded(found)).cache_dir == found
+    assert Settings(cache_dir=expand_user(found)).cache_dir == found
 
 
 def test_an_empty_path_is_refused():
     with pytest.raises(SpecError, match="a path is empty; this folder is ."):
-        typed("")
-    assert typed(".") == Path()
+        parse_path("")
+    assert parse_path(".") == Path()
 
 
 def test_a_file_is_no_folder(tmp_path):
@@ -54,15 +54,15 @@ def test_a_file_is_no_folder(tmp_path):
 
 def test_settings_and_readers_expand(home):
     assert Settings(cache_dir=Path("~/cache")).cache_dir == home / "cache"
-    assert overview(Path("~/cache")) == []
+    assert list_overviews(Path("~/cache")) == []
     with pytest.raises(CacheError, match=f"there is no cache file {home}/a.h5"):
         inspect(Path("~/a.h5"))
 
 
 def test_the_python_api_expands_every_path(home, tmp_path, tiny_backbone, features, dataset):
-    from tfl.export import export
-    from tfl.precompute import precompute
-    from tfl.run import evaluate, list_runs, remove_run, train
+    from tfl.artefacts.export import export
+    from tfl.extraction.precompute import precompute
+    from tfl.runs.run import evaluate, list_runs, remove_run, train
 
     cache = precompute(features, dataset, Settings(engine="keras", cache_dir=Path("~/cache")))
     assert cache.parent == home / "cache"
@@ -80,7 +80,7 @@ def test_the_python_api_expands_every_path(home, tmp_path, tiny_backbone, featur
 
 
 def test_the_command_line_expands_every_path(home, capsys):
-    from tfl.cli import main
+    from tfl.cli.main import main
 
     for arguments in (
         ["caches", "--cache-dir", "~/none"],
@@ -96,7 +96,7 @@ def test_the_command_line_expands_every_path(home, capsys):
 
 
 def test_errors_of_paths_on_the_command_line(home, capsys):
-    from tfl.cli import main
+    from tfl.cli.main import main
 
     (home / "file").write_bytes(b"")
     for arguments, message in (

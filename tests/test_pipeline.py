@@ -8,13 +8,15 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from tfl import datasets, engine, run
-from tfl.backbone import build
+from tfl import datasets, engine
+from tfl.artefacts.export import export
+from tfl.artefacts.predict import predict
+from tfl.backbones.backbone import build_backbone
 from tfl.cache import open_cache
-from tfl.export import export, predict
-from tfl.precompute import precompute
-from tfl.recipes import Logistic, Reference, Ridge, Selection
-from tfl.spec import DatasetSpec, FeatureSpec, Settings
+from tfl.extraction.precompute import precompute
+from tfl.runs import run
+from tfl.specs import DatasetSpec, FeatureSpec, Settings
+from tfl.specs.recipes import Logistic, Reference, Ridge, Selection
 
 pytestmark = pytest.mark.real
 DATASET = DatasetSpec(train_split="train[:200]", test_split="test[:200]")
@@ -43,7 +45,7 @@ def trained(cache_path, folder):
 
 def test_features_agree_with_an_independent_extraction(cache_path, tmp_path):
     """Other code, the same weights: Keras' own pooled ResNet50 on images that TensorFlow resized."""
-    weights = build(FeatureSpec(image_size=128)).model
+    weights = build_backbone(FeatureSpec(image_size=128)).model
     theirs = keras.applications.ResNet50(include_top=False, weights=None, pooling="avg", input_shape=(128, 128, 3))
     theirs.set_weights(weights.get_weights())
     images = [example["image"] for example in tfds.as_numpy(tfds.load("cifar10", split="test[:200]"))]
@@ -58,8 +60,8 @@ def test_every_engine_computes_the_cached_features(cache_path):
     """Within 1e-4 of the largest feature, whichever engine made the cache."""
     images = [example.image for example in datasets.open_dataset(DATASET).examples("test", 0, 32)]
     cached = open_cache(cache_path).read("test").features[:32]
-    built = build(FeatureSpec(image_size=128))
-    for name in {"tensorflow", engine.chosen("auto", "float32")}:
+    built = build_backbone(FeatureSpec(image_size=128))
+    for name in {"tensorflow", engine.resolve_engine("auto", "float32")}:
         found = engine.Forward(built, 32, name).features(images)
         np.testing.assert_allclose(found, cached, rtol=0, atol=1e-4 * np.abs(cached).max())
 
@@ -67,7 +69,7 @@ def test_every_engine_computes_the_cached_features(cache_path):
 def test_an_npz_of_the_dataset_has_the_same_fingerprint(cache_path, settings, tmp_path):
     datasets.write_npz(datasets.open_dataset(DATASET), tmp_path / "cifar10.npz")
     spec = DatasetSpec(str(tmp_path / "cifar10.npz"), DATASET.train_split, "", DATASET.test_split)
-    assert datasets.resolve(spec, datasets.open_dataset(spec)) == open_cache(cache_path).spec.dataset
+    assert datasets.resolve_spec(spec, datasets.open_dataset(spec)) == open_cache(cache_path).spec.dataset
     assert precompute(FeatureSpec(image_size=128), spec, settings) == cache_path
 
 
@@ -97,7 +99,7 @@ def imbalanced(folder, settings):
     source = datasets.open_dataset(DatasetSpec())
     arrays = {"class_names": np.array(["cat", "dog"])}
     for split, counts in (("train", (600, 30)), ("test", (150, 150))):
-        rows = list(datasets.rows(source, f"{split}[0:8000]", 0, 8000))
+        rows = list(datasets.read_rows(source, f"{split}[0:8000]", 0, 8000))
         picked = [
             [row.image for row in rows if source.class_names[row.label] == name][:count]
             for name, count in zip(("cat", "dog"), counts, strict=True)
@@ -143,7 +145,7 @@ def test_predict_on_an_image_file(trained, folder, tmp_path):
 
     if not (folder / "model").exists():
         export(trained, folder / "model")
-    (example,) = datasets.rows(datasets.open_dataset(DATASET), "test[0:1]", 0, 1)
+    (example,) = datasets.read_rows(datasets.open_dataset(DATASET), "test[0:1]", 0, 1)
     Image.fromarray(example.image).save(tmp_path / "image.png")
     (prediction,) = predict(folder / "model", [tmp_path / "image.png"])
     cache = run.open_run(trained).open_cache()

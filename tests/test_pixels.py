@@ -8,13 +8,15 @@ from dataclasses import replace
 import pytest
 from PIL import Image, features
 
-from tfl import datasets, export, run
+from tfl import datasets
+from tfl.artefacts import export
 from tfl.cache import open_cache
 from tfl.datasets import decode_image, heif
 from tfl.errors import DatasetError, SpecError
-from tfl.precompute import precompute
-from tfl.recipes import Reference
-from tfl.spec import MAX_IMAGE_PIXELS, Artefact, DatasetSpec, Settings
+from tfl.extraction.precompute import precompute
+from tfl.runs import run
+from tfl.specs import MAX_IMAGE_PIXELS, Artefact, DatasetSpec, Settings
+from tfl.specs.recipes import Reference
 
 WIDTH, HEIGHT = 40, 30
 KINDS = ["AVIF", "BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP"]
@@ -126,7 +128,7 @@ def one_large(folder):
 def test_a_folder_knows_it_at_opening(one_large, monkeypatch):
     monkeypatch.setattr(datasets.images, "_upright_rgb", lambda image: pytest.fail("decoded"))
     source = datasets.open_dataset(DatasetSpec(str(one_large)), max_image_pixels=1000)
-    (bad,) = datasets.known_bad(source, "train")
+    (bad,) = datasets.list_bad_images(source, "train")
     assert bad.id == "train/dog/large.png"
     assert f"{one_large}/train/dog/large.png claims more pixels than are safe to decode: 40 x 30" in bad.reason
 
@@ -148,7 +150,7 @@ def test_precompute_and_export_under_a_bound(tiny_backbone, features, one_large,
 
 
 def test_a_raised_bound_is_raised_for_export_too(tiny_backbone, features, one_large, settings, tmp_path, monkeypatch):
-    monkeypatch.setattr("tfl.export.gate.MAX_IMAGE_PIXELS", 1000)
+    monkeypatch.setattr("tfl.artefacts.parity.MAX_IMAGE_PIXELS", 1000)
     path = precompute(features, DatasetSpec(str(one_large)), replace(settings, max_image_pixels=1200))
     assert open_cache(path).num_rows["train"] == 13
     made = run.train(path, Reference(epochs=1), runs_dir=tmp_path / "runs")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import write_npz
 
-from tfl import assets, places, trust
+from tfl.files import assets, trust, user_folders
 
 NOBODY = 12345  # a user id without an entry in /etc/passwd
 VARIABLES = ("TFL_HOME", "XDG_CACHE_HOME", "HOME")
@@ -20,8 +20,8 @@ def temporary(tmp_path, monkeypatch):
     """The folder for temporary files, with nothing in it; and nothing has been said yet."""
     folder = tmp_path / "tmp"
     folder.mkdir()
-    monkeypatch.setattr("tfl.places.temporary_folder", lambda: folder)
-    places._say.cache_clear()
+    monkeypatch.setattr("tfl.files.user_folders.temporary_folder", lambda: folder)
+    user_folders._say.cache_clear()
     return folder
 
 
@@ -53,7 +53,7 @@ def test_home(no_home, monkeypatch, variables, expected):
 
 def test_without_a_home_folder_a_private_one_is_used_and_said_once(no_home, temporary, caplog):
     folder = temporary / f"tfl-{os.geteuid()}"
-    assert places.home() == places.home() == folder / ".cache" / "tfl"
+    assert user_folders.home_folder() == user_folders.home_folder() == folder / ".cache" / "tfl"
     assert folder.stat().st_mode & 0o777 == 0o700
     assert caplog.text.count(f"has no home folder: {folder} is used instead; set TFL_HOME to choose another") == 1
 
@@ -62,9 +62,9 @@ def test_libraries_get_that_home_too(no_home, temporary, monkeypatch):
     monkeypatch.setenv("TFL_PROVIDED_HOME", "")  # so that both are put back
     monkeypatch.setenv("HOME", "")
     monkeypatch.delenv("HOME")
-    places.provide_home()
+    user_folders.provide_home()
     assert os.environ["HOME"] == str(temporary / f"tfl-{os.geteuid()}")
-    assert places.home() == temporary / f"tfl-{os.geteuid()}" / ".cache" / "tfl"
+    assert user_folders.home_folder() == temporary / f"tfl-{os.geteuid()}" / ".cache" / "tfl"
 
 
 @pytest.mark.parametrize("kind", ["link", "file", "open to others", "of another user"])
@@ -83,18 +83,18 @@ def test_what_others_put_in_its_place_is_not_used(temporary, kind, tmp_path, mon
             os.chown(folder, NOBODY, NOBODY)
         else:
             pytest.skip("only root can give a folder away")
-    assert places.existing_temporary_home() is None
+    assert user_folders.existing_temporary_home() is None
     expected = folder.with_name(f"{folder.name}-1")
-    assert places.temporary_home() == places.existing_temporary_home() == expected
-    assert places.temporary_home() == expected
+    assert user_folders.temporary_home() == user_folders.existing_temporary_home() == expected
+    assert user_folders.temporary_home() == expected
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def test_no_folder_at_all_raises_nothing(no_home, temporary):
     shutil.rmtree(temporary)
     temporary.touch()
-    assert str(places.home()).startswith(str(temporary))
-    places.writable("jax")
+    assert str(user_folders.home_folder()).startswith(str(temporary))
+    user_folders.writable_folder("jax")
 
 
 def cannot_be_written(monkeypatch, folder):
@@ -111,11 +111,11 @@ def cannot_be_written(monkeypatch, folder):
 
 def test_a_home_that_is_full_is_replaced_and_that_is_said_once(tmp_path, temporary, monkeypatch, caplog):
     monkeypatch.setenv("TFL_HOME", str(tmp_path / "home"))
-    assert places.writable("jax") == tmp_path / "home" / "jax"
+    assert user_folders.writable_folder("jax") == tmp_path / "home" / "jax"
     assert not list((tmp_path / "home" / "jax").iterdir())
     cannot_be_written(monkeypatch, tmp_path / "home")
     instead = temporary / f"tfl-{os.geteuid()}" / "jax"
-    assert places.writable("jax") == places.writable("jax") == instead
+    assert user_folders.writable_folder("jax") == user_folders.writable_folder("jax") == instead
     assert instead.is_dir()
     assert caplog.text.count(f"cannot be written to (No space left on device): {instead} is used instead") == 1
 
@@ -134,21 +134,21 @@ def test_ones_own_files_are_known_though_no_note_can_be_made_at_home(tmp_path, t
 
 def test_a_user_that_does_not_exist_is_no_home(monkeypatch):
     monkeypatch.setenv("HOME", "/h")
-    assert places.expand_home("~/a") == Path("/h/a")
-    assert places.expand_home("~nosuchuser/a") == Path("~nosuchuser/a")
-    assert places.has_home("a~b")
-    assert not places.has_home("~nosuchuser/a")
+    assert user_folders.expand_home("~/a") == Path("/h/a")
+    assert user_folders.expand_home("~nosuchuser/a") == Path("~nosuchuser/a")
+    assert user_folders.has_home("a~b")
+    assert not user_folders.has_home("~nosuchuser/a")
 
 
 WHOLE_WAY = """
 import os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from tfl import places, trust
-places.provide_home()  # as the command line does before it imports a framework
+from tfl.files import user_folders, trust
+user_folders.provide_home()  # as the command line does before it imports a framework
 import keras, tiny
 keras.applications.Tiny = tiny.Tiny
-from tfl.cli import main
+from tfl.cli.main import main
 
 def tfl(*arguments):
     code = main(arguments)

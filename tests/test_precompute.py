@@ -13,11 +13,15 @@ import tiny
 from conftest import write_npz
 from lab import arrays
 
-from tfl import backbone, batches, datasets, engine, trust, words
+from tfl import datasets, engine
+from tfl.backbones import backbone
 from tfl.cache import Cache, PartialCache, inspect, open_cache
 from tfl.errors import BackboneError, CacheError, DatasetError, SpecError
-from tfl.precompute import precompute
-from tfl.spec import DatasetSpec
+from tfl.extraction.precompute import precompute
+from tfl.files import trust
+from tfl.machine import batching
+from tfl.reports import formatting
+from tfl.specs import DatasetSpec
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
 
@@ -31,7 +35,7 @@ def assert_same(path, other):
 
 def test_rows_are_the_datasets_images(features, dataset, settings):
     cache = open_cache(precompute(features, dataset, settings))
-    built, source = backbone.build(features), datasets.open_dataset(dataset)
+    built, source = backbone.build_backbone(features), datasets.open_dataset(dataset)
     for role in ("train", "test"):
         examples = list(source.examples(role, 0, source.num_rows[role]))
         found = cache.read(role)
@@ -44,7 +48,7 @@ def test_rows_are_the_datasets_images(features, dataset, settings):
 
 def test_folder_of_images_of_differing_sizes(features, folder, settings):
     cache = open_cache(precompute(features, DatasetSpec(dataset=str(folder)), settings))
-    built = backbone.build(features)
+    built = backbone.build_backbone(features)
     found = cache.read("test")
     for feature, id_ in zip(found.features, found.ids, strict=True):
         image = datasets.read_image(folder / id_.decode())
@@ -116,7 +120,7 @@ def test_rows_of_another_cache_are_copied_by_id(features, dataset, settings, cap
     cache = open_cache(path)
     origin = {"fingerprint": donor.spec.fingerprint, "engine": "tensorflow", "batch_size": 4}
     assert cache.provenance["copied"] == [{**origin, "images": 37}]
-    shown = "\n".join(words.of_cache(inspect(path)))
+    shown = "\n".join(formatting.format_cache(inspect(path)))
     assert f"copied (fingerprint {donor.spec.fingerprint} engine tensorflow batch_size 4 images 37)" in shown
     assert "copied" not in donor.provenance
     assert cache.provenance["images_computed"] == 110 - 37
@@ -169,7 +173,7 @@ def test_rows_that_another_engine_rounded_are_not_copied(
     features = replace(features, compute_dtype=compute_dtype)
     compile_model = engine.compile_model
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "chosen", lambda *_: "another")
+        patch.setattr(engine, "resolve_engine", lambda *_: "another")
         patch.setattr("tfl.engine.forward.compile_model", lambda model, shape, *_: compile_model(model, shape))
         precompute(features, replace(dataset, train_split="train[:30]"), settings)
     cache = open_cache(precompute(features, dataset, settings))
@@ -193,7 +197,7 @@ def computed(monkeypatch):
 
 
 def assert_views_are_the_models(cache, features, dataset):
-    built, source = backbone.build(features), datasets.open_dataset(dataset)
+    built, source = backbone.build_backbone(features), datasets.open_dataset(dataset)
     for role in ("train", "test"):
         images = np.stack([example.image for example in source.examples(role, 0, source.num_rows[role])])
         for view in cache.views:
@@ -378,8 +382,8 @@ def test_rows_of_another_dataset_of_the_same_version_are_not_copied(features, se
     [("label", -1, "has label -1; expected 0 to 2"), ("id", "x", "'x' stands in two rows")],
 )
 def test_odd_rows_are_named_before_they_are_computed(features, dataset, settings, monkeypatch, field, value, message):
-    read = datasets.rows
-    monkeypatch.setattr(datasets, "rows", lambda *a: (example._replace(**{field: value}) for example in read(*a)))
+    read = datasets.read_rows
+    monkeypatch.setattr(datasets, "read_rows", lambda *a: (example._replace(**{field: value}) for example in read(*a)))
     with pytest.raises(DatasetError, match=message):
         precompute(features, dataset, settings)
 
@@ -410,7 +414,7 @@ def test_batches_ahead_leave_the_same_bytes(features, dataset, settings, monkeyp
 
     monkeypatch.setattr(engine.Forward, "start", watched)
     monkeypatch.setattr(engine, "has_accelerator", lambda: True)
-    monkeypatch.setattr("tfl.precompute.BATCHES_AHEAD", ahead)
+    monkeypatch.setattr("tfl.extraction.precompute.BATCHES_AHEAD", ahead)
     assert_same(precompute(features, dataset, settings, views=VIEWS), plain)
     assert max(most) == ahead + 1
     assert not on_their_way
@@ -557,7 +561,7 @@ def test_large_images_wait_as_the_network_is_shown_them(
         return run_model(self, images, view)
 
     monkeypatch.setattr(engine.Forward, "start", noted)
-    monkeypatch.setattr(batches, "MAX_BYTES", max_bytes)
+    monkeypatch.setattr(batching, "MAX_BATCH_BYTES", max_bytes)
     assert_same(precompute(features, dataset, settings, views=views), expected)
     assert all(size <= max_bytes // 8 for size in sizes)
 
@@ -576,7 +580,7 @@ def test_an_image_too_large_for_memory_is_named(features, folder, settings, monk
     with pytest.raises(DatasetError, match=r"too little memory to read pets: the image .*train/cat/3\.png takes"):
         precompute(features, DatasetSpec(str(folder)), settings)
     monkeypatch.setattr(ImageOps, "exif_transpose", transpose)
-    monkeypatch.setattr(batches, "MAX_BYTES", 8 * 900)
+    monkeypatch.setattr(batching, "MAX_BATCH_BYTES", 8 * 900)
     monkeypatch.setattr(engine.Forward, "presented", little_memory)
     with pytest.raises(DatasetError, match=r"image 'train/cat/4\.png' alone, of 20 x 16 pixels"):
         precompute(features, DatasetSpec(str(folder)), settings)
@@ -584,7 +588,7 @@ def test_an_image_too_large_for_memory_is_named(features, folder, settings, monk
 
 
 def test_the_next_shard_is_read_and_made_while_one_is_written(features, dataset, settings, monkeypatch):
-    read, write, run_model = datasets.rows, PartialCache.write, engine.Forward.start
+    read, write, run_model = datasets.read_rows, PartialCache.write, engine.Forward.start
     reached = {step: Event() for step in ("second read", "second made")}
     calls = []
 
@@ -606,20 +610,20 @@ def test_the_next_shard_is_read_and_made_while_one_is_written(features, dataset,
         assert reached["second made"].wait(20)
         write(self, shard, *rest)
 
-    monkeypatch.setattr(datasets, "rows", rows)
+    monkeypatch.setattr(datasets, "read_rows", rows)
     monkeypatch.setattr(engine.Forward, "start", features_of)
     monkeypatch.setattr(PartialCache, "write", written)
     precompute(features, dataset, settings)
 
 
 def test_shards_that_follow_one_another_are_read_in_one_go(features, dataset, settings, monkeypatch):
-    read, finish, asked = datasets.rows, PartialCache.finish, []
+    read, finish, asked = datasets.read_rows, PartialCache.finish, []
 
     def rows(source, split, start, stop):
         asked.append((start, stop))
         return read(source, split, start, stop)
 
-    monkeypatch.setattr(datasets, "rows", rows)
+    monkeypatch.setattr(datasets, "read_rows", rows)
     with monkeypatch.context() as patch:
         patch.setattr(PartialCache, "finish", lambda *arguments: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -694,7 +698,7 @@ def test_another_environment_does_not_go_on(features, dataset, settings, monkeyp
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     path = precompute(features, dataset, settings)
     assert open_cache(path).provenance["environment"]["ONEDNN_MAX_CPU_ISA"] == "AVX2"
-    assert "environment (ONEDNN_MAX_CPU_ISA AVX2)" in "\n".join(words.of_cache(inspect(path)))
+    assert "environment (ONEDNN_MAX_CPU_ISA AVX2)" in "\n".join(formatting.format_cache(inspect(path)))
 
 
 def test_class_names_that_no_cache_can_hold_are_refused_before_any_image(features, dataset, settings, monkeypatch):
@@ -742,9 +746,9 @@ def damage_inside(path):
 
 
 def test_a_bad_image_is_named_before_anything_is_computed(features, folder, settings, monkeypatch):
-    from tfl import precompute as module
+    from tfl.extraction import precompute as module
 
-    monkeypatch.setattr(module, "build", lambda spec: pytest.fail("built"))
+    monkeypatch.setattr(module, "build_backbone", lambda spec: pytest.fail("built"))
     for name in ("cat/1.png", "dog/3.png"):
         cut_short(folder / "train" / name)
     with pytest.raises(DatasetError, match="2 of the images cannot be used:\n.*cat/1.png.*\n.*dog/3.png") as error:
@@ -843,8 +847,8 @@ def test_a_changed_folder_is_another_dataset(features, folder, settings, caplog,
 
 
 def test_an_id_longer_than_the_format_allows(features, dataset, settings, monkeypatch):
-    read = datasets.rows
-    monkeypatch.setattr(datasets, "rows", lambda *a: (row._replace(id="x" * 5000) for row in read(*a)))
+    read = datasets.read_rows
+    monkeypatch.setattr(datasets, "read_rows", lambda *a: (row._replace(id="x" * 5000) for row in read(*a)))
     with pytest.raises(DatasetError, match="has 5000 bytes; at most 4096 are stored"):
         precompute(features, dataset, settings)
 
@@ -939,7 +943,7 @@ def test_splits_that_lose_classes_are_refused_before_anything_is_computed(
     labels, message = LOST[kind]
     spec = labelled(tmp_path / "a.npz", **labels)
     with monkeypatch.context() as patch:
-        patch.setattr("tfl.precompute.build", lambda features: pytest.fail("the backbone is built"))
+        patch.setattr("tfl.extraction.precompute.build", lambda features: pytest.fail("the backbone is built"))
         with pytest.raises(DatasetError, match=f"{message}\n.*'train\\[:50%\\]'.*--allow-missing-classes"):
             precompute(features, spec, settings)
     assert not settings.cache_dir.exists()
@@ -998,7 +1002,7 @@ def test_labels_that_come_with_the_images_are_looked_at_before_the_merge(feature
     spec = labelled(tmp_path / "a.npz", train=[0, 1] * 20, test=[2, 1, 0])
     with pytest.raises(DatasetError, match=r"which no head gets right: c \(1 row\)"):
         precompute(features, spec, settings)
-    monkeypatch.setattr("tfl.precompute._Job._compute", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr("tfl.extraction.precompute._Job._compute", lambda *_: pytest.fail("computed again"))
     cache = open_cache(precompute(features, spec, replace(settings, allow_missing_classes=True)))
     assert cache.num_rows == {"train": 40, "test": 3}
 

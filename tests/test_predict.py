@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from test_formats import FEATURES, NAMES, _tiny, backbone, combined_of  # noqa: F401 -- fixtures
 
-from tfl import cli, predict
+from tfl.artefacts import predict
+from tfl.cli.main import main
 from tfl.errors import DatasetError, ExportError, ExtraError, SpecError
 
 COLOURS = {"red": (200, 60, 60), "green": (60, 200, 60), "blue": (60, 60, 200)}
@@ -50,7 +51,7 @@ def paths_of(images):
 
 
 def test_in_order_and_in_batches(model, combined, photos, monkeypatch):
-    monkeypatch.setattr("tfl.batches.NUM_IMAGES", 2)
+    monkeypatch.setattr("tfl.machine.batching.BATCH_SIZE", 2)
     images = predict.find_images([str(photos)], io.BytesIO())
     assert [path.removeprefix(f"{photos}/") for path in paths_of(images)] == [
         "blue.png",
@@ -60,7 +61,7 @@ def test_in_order_and_in_batches(model, combined, photos, monkeypatch):
         "red.png",
     ]
     seen = []
-    found = list(predict.predictions(predict.open_model(model), images, seen.append))
+    found = list(predict.predict_each(predict.open_model(model), images, seen.append))
     assert [each["image"] for each in found] == paths_of(images)
     assert [(progress.finished, progress.total) for progress in seen] == [(2, 5), (4, 5), (5, 5)]
     for image, each in zip(images, found, strict=True):
@@ -99,14 +100,14 @@ def test_words_for_images(photos):
 
 def test_the_command_goes_on_after_a_bad_image(model, photos, capsys):
     (photos / "bad.png").write_text("hello")
-    assert cli.main(["predict", str(model), str(photos), "--json"]) == 1
+    assert main.main(["predict", str(model), str(photos), "--json"]) == 1
     printed = capsys.readouterr()
     lines = [json.loads(line) for line in printed.out.splitlines()]
     assert len(lines) == 6
     assert lines[0]["image"] == str(photos / "bad.png")
     assert "bad.png is not an image" in lines[0]["error"]
     assert "tfl: 1 of 6 images are bad" in printed.err
-    assert cli.main(["predict", str(model), str(photos / "bad.png"), str(photos / "red.png")]) == 1
+    assert main.main(["predict", str(model), str(photos / "bad.png"), str(photos / "red.png")]) == 1
     printed = capsys.readouterr()
     assert printed.out.startswith(f"{photos}/red.png\t")
     assert "bad.png is not an image" in printed.err
@@ -117,7 +118,7 @@ def test_a_name_that_is_not_utf8(flags, model, photos, monkeypatch):
     (photos / "red.png").rename(photos / os.fsdecode(b"r\xe9d.png"))
     pipe = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="strict")
     monkeypatch.setattr(sys, "stdout", pipe)
-    assert cli.main(["predict", str(model), str(photos), *flags]) == 0
+    assert main.main(["predict", str(model), str(photos), *flags]) == 0
     pipe.seek(0)
     assert r"r\xe9d.png" in pipe.read().replace(r"\\", "\\")
 
@@ -125,10 +126,10 @@ def test_a_name_that_is_not_utf8(flags, model, photos, monkeypatch):
 def test_results_and_progress_on_one_terminal(model, photos, monkeypatch):
     terminal = io.StringIO()
     terminal.isatty = lambda: True
-    monkeypatch.setattr("tfl.batches.NUM_IMAGES", 2)
+    monkeypatch.setattr("tfl.machine.batching.BATCH_SIZE", 2)
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setattr(sys, "stderr", terminal)
-    assert cli.main(["predict", str(model), str(photos)]) == 0
+    assert main.main(["predict", str(model), str(photos)]) == 0
     printed = terminal.getvalue()
     assert "2 of 5 images" in printed
     seen = [line.rsplit("\r\033[K", 1)[-1] for line in printed.split("\n")]
@@ -234,7 +235,7 @@ NETPBM = {
 def test_netpbm_without_a_zero_byte_is_an_image(kind, model):
     assert b"\0" not in NETPBM[kind]
     (image,) = piped(NETPBM[kind])
-    (answer,) = predict.predictions(predict.open_model(model), [image])
+    (answer,) = predict.predict_each(predict.open_model(model), [image])
     assert answer["image"] == "-"
     assert "error" not in answer
 
@@ -273,7 +274,7 @@ def test_names_that_are_all_gone_are_still_names():
 @pytest.mark.parametrize("kept", [4, 20, 60])
 def test_a_damaged_image_is_one_bad_image(kept, model):
     (image,) = piped(encoded("PNG")[:kept] + b"\0\n\0")
-    (answer,) = predict.predictions(predict.open_model(model), [image])
+    (answer,) = predict.predict_each(predict.open_model(model), [image])
     assert answer["image"] == "-"
     assert answer["error"].startswith(("- is not an image", "cannot decode the image -"))
 
@@ -282,7 +283,7 @@ def test_a_list_through_the_command(model, photos, monkeypatch, capsys):
     (photos / "red.png").rename(photos / "r\u2028d.png")
     listed = "".join(f"{path}\0" for path in (photos / "r\u2028d.png", photos / "blue.png"))
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed.encode())))
-    assert cli.main(["predict", str(model), "-", "--json"]) == 0
+    assert main.main(["predict", str(model), "-", "--json"]) == 0
     assert [json.loads(line)["class_name"] for line in capsys.readouterr().out.splitlines()]
 
 
@@ -291,12 +292,12 @@ def test_a_list_through_the_command(model, photos, monkeypatch, capsys):
 
 def test_the_bound_on_pixels(model, photos, capsys):
     Image.new("RGB", (40, 30)).save(photos / "large.png")
-    assert cli.main(["predict", str(model), str(photos / "large.png"), "--max-image-pixels", "1199"]) == 1
+    assert main.main(["predict", str(model), str(photos / "large.png"), "--max-image-pixels", "1199"]) == 1
     printed = capsys.readouterr().err
     assert "large.png claims more pixels than are safe to decode: 40 x 30, at most 1,199 are decoded" in printed
     assert "raise --max-image-pixels" in printed
-    assert cli.main(["predict", str(model), str(photos), "--max-image-pixels", "1200"]) == 0
-    assert cli.main(["predict", str(model), str(photos), "--max-image-pixels", "0"]) == 2
+    assert main.main(["predict", str(model), str(photos), "--max-image-pixels", "1200"]) == 0
+    assert main.main(["predict", str(model), str(photos), "--max-image-pixels", "0"]) == 2
     with pytest.raises(DatasetError, match=r"large.png claims more pixels"):
         predict.predict(model, [photos / "large.png"], max_image_pixels=1199)
     with pytest.raises(SpecError, match="max_image_pixels is at least 1, got -1"):
@@ -316,7 +317,7 @@ class Recorder:
 
 
 def answers_of(recorder, images, **settings):
-    return list(predict.predictions(predict.Model(list(NAMES), recorder), images, **settings))
+    return list(predict.predict_each(predict.Model(list(NAMES), recorder), images, **settings))
 
 
 @pytest.fixture

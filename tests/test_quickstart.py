@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from conftest import write_npz
 
-from tfl import cli, fetch, quickstart
+from tfl.cli.main import main, quickstart
 from tfl.errors import SpecError
-from tfl.spec import DatasetSpec
+from tfl.extraction import fetch
+from tfl.specs import DatasetSpec
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
 
@@ -17,7 +18,7 @@ def test_the_whole_way_and_its_summary(features, settings, tmp_path, monkeypatch
     monkeypatch.setattr(quickstart, "DATASET", DatasetSpec(data, "train[:60]", "", "test"))
     fetched = []
     monkeypatch.setattr(quickstart, "fetch", fetched.append)
-    cli.quickstart(settings, tmp_path / "runs")
+    main.quickstart(settings, tmp_path / "runs")
     assert fetched == [data, "tiny"]
     lines = capsys.readouterr().out.splitlines()
     run_folder = tmp_path / "runs" / lines[-1].split("/")[-1]
@@ -40,6 +41,6 @@ def test_fetch_says_what_is_there(tmp_path, monkeypatch):
 
 def test_npz_is_for_one_dataset(tmp_path):
     with pytest.raises(SpecError, match="--npz writes one dataset, got 0: none"):
-        cli.fetch(("resnet50",), tmp_path / "a.npz")
+        main.fetch(("resnet50",), tmp_path / "a.npz")
     with pytest.raises(SpecError, match="--npz is for a dataset; tiny is a backbone"):
         fetch.fetch("tiny", tmp_path / "a.npz")

@@ -13,11 +13,14 @@ import pytest
 import tiny
 from conftest import write_npz
 
-from tfl import cli, head, run, strict
+from tfl import heads
+from tfl.cli.main import main
 from tfl.errors import RunError
-from tfl.precompute import precompute
-from tfl.recipes import Best, Logistic, Reference, Ridge, Selection
-from tfl.spec import DatasetSpec, FeatureSpec, Settings
+from tfl.extraction.precompute import precompute
+from tfl.files import strict_json
+from tfl.runs import run
+from tfl.specs import DatasetSpec, FeatureSpec, Settings
+from tfl.specs.recipes import Best, Logistic, Reference, Ridge, Selection
 
 DEEP = b"[" * 100_000
 FEATURES = FeatureSpec(backbone="tiny", weights="random", image_size=12)
@@ -207,7 +210,7 @@ def require_one_line(capsys, folder, other, is_listed=False, is_reproduced=False
     ]
     for command in commands:
         capsys.readouterr()
-        assert cli.main(command) == 1, command
+        assert main.main(command) == 1, command
         printed = capsys.readouterr().err.splitlines()
         said = next(place for place, line in enumerate(printed) if line.startswith("tfl: "))  # after notes
         assert "Traceback" not in "".join(printed)
@@ -220,7 +223,7 @@ def listed(capsys, runs_dir):
     """The names of the runs that `tfl runs` shows, and what it says on stderr."""
     logging.getLogger("tfl").handlers.clear()  # what an earlier command set up writes to an earlier stderr
     capsys.readouterr()
-    assert cli.main(["runs", "--runs-dir", str(runs_dir), "--json"]) == 0
+    assert main.main(["runs", "--runs-dir", str(runs_dir), "--json"]) == 0
     printed = capsys.readouterr()
     return [entry["name"] for entry in json.loads(printed.out)], printed.err
 
@@ -314,7 +317,7 @@ def test_metrics_json_of_any_content(name, folder, capsys):
         rewrite(folder / "metrics.json", in_part("test", **METRICS_CHANGES[name]))
     with pytest.raises(RunError, match=r"metrics\.json"):
         _ = run.open_run(folder).metrics
-    assert cli.main(["runs", "--runs-dir", str(folder.parent), "--reproduce", str(folder)]) == 1
+    assert main.main(["runs", "--runs-dir", str(folder.parent), "--reproduce", str(folder)]) == 1
     assert capsys.readouterr().err.startswith(f"tfl: {folder / 'metrics.json'}")
     assert [path.name for path in folder.parent.iterdir()] == ["pair"], "refused before anything is trained"
     names, said = listed(capsys, folder.parent)
@@ -344,7 +347,7 @@ def test_checksums_are_of_every_file(made):
     for folder in (made.pair, made.epochs):
         digests = json.loads((folder / "checksums.json").read_text())
         assert {*digests, "checksums.json"} == {path.name for path in folder.iterdir()}
-        assert digests == {name: strict.digest(folder / name) for name in digests}
+        assert digests == {name: strict_json.hash_file(folder / name) for name in digests}
 
 
 def read_all(folder):
@@ -424,7 +427,7 @@ def test_a_class_that_the_cache_lacks(folder):
 
 def saved_head(path, num_features, num_outputs):
     kernel = np.zeros((num_features, num_outputs), np.float32)
-    head.model.dense([(kernel, np.zeros(num_outputs, np.float32))]).save(path)
+    heads.model.dense([(kernel, np.zeros(num_outputs, np.float32))]).save(path)
 
 
 def test_a_head_of_another_size(folder, made, capsys):

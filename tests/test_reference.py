@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from tfl import backbone
+from tfl.backbones import backbone
+from tfl.comparison.reference.job import Job, Start
+from tfl.comparison.reference.port import ported
 from tfl.errors import CompareError
-from tfl.recipes import Reference
-from tfl.reference.job import Job, Start
-from tfl.reference.port import ported
-from tfl.spec import FeatureSpec
+from tfl.specs import FeatureSpec
+from tfl.specs.recipes import Reference
 
 pytestmark = pytest.mark.torch
 SPEC = FeatureSpec(weights="random", image_size=64)
@@ -25,7 +25,7 @@ def _one_thread():
 @pytest.fixture(scope="module")
 def keras_network():
     """Keras' ResNet50, every tensor random, statistics of BatchNorm and biases too."""
-    built = backbone.build(SPEC)
+    built = backbone.build_backbone(SPEC)
     rng = np.random.default_rng(0)
     for weight in built.unpooled.weights:
         if len(weight.shape) == 1:
@@ -40,8 +40,8 @@ def tensors(keras_network):
 
 @pytest.fixture(scope="module")
 def network():
-    from tfl.reference.network import move_strides
-    from tfl.reference.vision import torchvision
+    from tfl.comparison.reference.network import move_strides
+    from tfl.comparison.reference.vision import torchvision
 
     made = torchvision().models.resnet50(weights=None)
     move_strides(made)
@@ -79,7 +79,7 @@ def test_feature_parity(keras_network, tensors, network, job):
     """The same tensors and the same pixels: the same features."""
     import torch
 
-    from tfl.reference.network import load, pixels
+    from tfl.comparison.reference.network import load, pixels
 
     load(network, ported(tensors))
     images = np.random.default_rng(1).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
@@ -95,7 +95,7 @@ def test_feature_parity(keras_network, tensors, network, job):
 
 
 def test_tensors_of_another_shape_are_refused(tensors, network):
-    from tfl.reference.network import load
+    from tfl.comparison.reference.network import load
 
     state = ported(tensors)
     with pytest.raises(ValueError, match=r"odd ones: \[\('bn1.bias', \(3,\)\), \('bn1.bias', \(64,\)\)\]"):
@@ -105,7 +105,7 @@ def test_tensors_of_another_shape_are_refused(tensors, network):
 def test_the_articles_loop_drifts_and_differentiates_everything(job):
     import torch
 
-    from tfl.reference import article
+    from tfl.comparison.reference import article
 
     class Turns:
         def end(self, stage, num_images):
@@ -133,8 +133,8 @@ def test_the_articles_loop_drifts_and_differentiates_everything(job):
 def test_a_readers_transform_is_within_rounding_of_ours(job):
     import torch
 
-    from tfl.reference.article import transform
-    from tfl.reference.network import pixels
+    from tfl.comparison.reference.article import transform
+    from tfl.comparison.reference.network import pixels
 
     image = np.random.default_rng(2).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     by_pil = transform(job)(image)
@@ -147,7 +147,7 @@ def test_torchvisions_weights_at_hand_or_not(tmp_path, monkeypatch, network):
 
     import torch
 
-    from tfl.reference.network import _torchvision_state
+    from tfl.comparison.reference.network import _torchvision_state
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(CompareError, match=r"there is no file .*resnet50-01234567.pth; download https://host/resnet50"):
@@ -165,7 +165,7 @@ def test_torchvisions_weights_at_hand_or_not(tmp_path, monkeypatch, network):
 def test_a_start_moves_into_a_linear_layer(job):
     import torch
 
-    from tfl.reference.head import Trainer
+    from tfl.comparison.reference.head import Trainer
 
     kernel, bias = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones(3, np.float32)
     layer = Trainer(Start(kernel, bias, np.zeros((1, 1))), job.recipe, torch.device("cpu")).layer

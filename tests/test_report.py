@@ -7,13 +7,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tfl.errors import RunError
-from tfl.report import (
+from tfl.reports.figures import (
     DOTS_PER_INCH,
     MAX_BARS,
-    confusion_matrix,
-    learning_curves,
-    shots_picture,
-    trials_picture,
+    draw_confusion_matrix,
+    draw_learning_curves,
+    draw_shots,
+    draw_trials,
     write_tensorboard,
 )
 
@@ -52,7 +52,7 @@ def shots(recipe, *means):
 
 def test_shots_picture(drawn, tmp_path):
     results = [*shots("reference", 0.4, 0.6, 0.8), *shots("logistic", 0.5, 0.7)]
-    shots_picture(results[::-1], "five draws", tmp_path / "shots.png")
+    draw_shots(results[::-1], "five draws", tmp_path / "shots.png")
     (axes,) = drawn[0].axes
     assert axes.get_xscale() == "log"
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "10", "1,000"]
@@ -74,7 +74,7 @@ def trials(*accuracies):
 
 
 def test_trials_picture_has_the_best_first(drawn, tmp_path):
-    trials_picture(trials(0.5, 0.9, 0.7), "trials", tmp_path / "trials.png")
+    draw_trials(trials(0.5, 0.9, 0.7), "trials", tmp_path / "trials.png")
     (axes,) = drawn[0].axes
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names == [f"reference  learning_rate={i}" for i in (1, 2, 0)]
@@ -87,7 +87,7 @@ def test_trials_picture_has_the_best_first(drawn, tmp_path):
 
 
 def test_trials_picture_leaves_out_all_but_the_best(drawn, tmp_path):
-    trials_picture(trials(*np.linspace(0.8, 0.9, 45)), "trials", tmp_path / "trials.png")
+    draw_trials(trials(*np.linspace(0.8, 0.9, 45)), "trials", tmp_path / "trials.png")
     (axes,) = drawn[0].axes
     assert len(axes.patches) == MAX_BARS
     assert axes.get_title() == "trials (best 30 of 45)"
@@ -99,7 +99,7 @@ def test_trials_picture_leaves_out_all_but_the_best(drawn, tmp_path):
 def test_trials_picture_of_any_accuracies(accuracies, drawn, tmp_path):
     long = [{**trial, "setting": "weight_decay=0.0001 " * 6} for trial in trials(*accuracies)]
     for found in (trials(*accuracies), long):
-        trials_picture(found, "trials", tmp_path / "trials.png")
+        draw_trials(found, "trials", tmp_path / "trials.png")
         assert_words_stand_inside(drawn[-1])
         assert drawn[-1].axes[0].get_window_extent().width > 200  # pixels
         assert all(0 <= tick <= 100.01 for tick in drawn[-1].axes[0].get_xticks())
@@ -156,9 +156,9 @@ def test_tensorboard_without_tensorflow(tmp_path, monkeypatch):
 
 def test_any_name_is_drawn_as_text_and_without_a_warning(drawn, tmp_path):
     names = ["$x^$", "\x1b[31m\x00", "a\nb\u202e", "犬 \u0628 🐕", "\ud800\udce9", "long " * 100, ""]
-    confusion_matrix(np.eye(len(names), dtype=int), names, "run $_{\x07", tmp_path / "confusion.png")
-    learning_curves(HISTORY, "$\n\x1b", tmp_path / "curves.png")
-    trials_picture([{**trials(0.5)[0], "setting": "$x^\x1b"}], "\ud800", tmp_path / "trials.png")
+    draw_confusion_matrix(np.eye(len(names), dtype=int), names, "run $_{\x07", tmp_path / "confusion.png")
+    draw_learning_curves(HISTORY, "$\n\x1b", tmp_path / "curves.png")
+    draw_trials([{**trials(0.5)[0], "setting": "$x^\x1b"}], "\ud800", tmp_path / "trials.png")
     (axes,) = drawn[0].axes
     shown = [label.get_text() for label in axes.get_yticklabels()]
     assert shown[:3] == ["$x^$", "\\x1b[31m\\x00", "a\\nb\\u202e"]

@@ -11,9 +11,9 @@ import pytest
 from conftest import WITHOUT_TENSORFLOW
 from PIL import Image
 
-from tfl import backbone
-from tfl.resampling import KERNELS, resample
-from tfl.spec import FeatureSpec
+from tfl.backbones import backbone
+from tfl.backbones.resampling import KERNELS, resample
+from tfl.specs import FeatureSpec
 
 FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -101,8 +101,8 @@ def test_every_interpolation_but_nearest_has_a_kernel():
 WAYS = (("bicubic", False, "pad"), ("bicubic", True, "crop"), ("lanczos3", False, "stretch"), ("lanczos5", True, "pad"))
 PRINT_SHOWN = """
 import numpy as np
-from tfl import backbone
-from tfl.spec import FeatureSpec
+from tfl.backbones import backbone
+from tfl.specs import FeatureSpec
 images = np.random.default_rng(0).integers(0, 256, (2, 30, 17, 3)).astype(np.uint8)
 shown = []
 for interpolation, antialias, mode in {ways!r}:

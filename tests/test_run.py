@@ -10,12 +10,13 @@ import pytest
 from conftest import write_npz
 from PIL import Image
 
-from tfl import engine, records, run
-from tfl.cache import Cost, PartialCache, Rows, open_cache
+from tfl import engine
+from tfl.cache import CachedRows, Cost, PartialCache, open_cache
 from tfl.errors import CacheError, RunError
-from tfl.precompute import precompute
-from tfl.recipes import Best, Knn, Logistic, Mlp, Reference, Ridge, Selection
-from tfl.spec import CacheSpec, DatasetSpec, FeatureSpec
+from tfl.extraction.precompute import precompute
+from tfl.runs import record, run
+from tfl.specs import CacheSpec, DatasetSpec, FeatureSpec
+from tfl.specs.recipes import Best, Knn, Logistic, Mlp, Reference, Ridge, Selection
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
 
@@ -76,9 +77,10 @@ def test_what_does_not_fit_is_streamed_and_said(cache, runs, monkeypatch, caplog
 TRAIN_IN_LITTLE_MEMORY = """
 import resource
 from pathlib import Path
-from tfl import engine, records, run
+from tfl import engine
+from tfl.runs import record, run
 from tfl.cache import open_cache
-from tfl.recipes import Reference
+from tfl.specs.recipes import Reference
 
 def train(name):
     folder = run.train(Path(name), Reference(epochs=1), runs_dir=Path("runs"))
@@ -107,7 +109,7 @@ def write_large(path, counts, shard_rows=8192):
             rows = shard.stop - shard.start
             ids = np.array([f"{shard.role}_{i}".encode() for i in range(shard.start, shard.stop)])
             features = rng.random((rows, 2048), np.float32)
-            partial.write(shard, Rows(features, rng.integers(0, 3, rows), ids), Cost(1, rows))
+            partial.write(shard, CachedRows(features, rng.integers(0, 3, rows), ids), Cost(1, rows))
         partial.finish(("a", "b", "c"), {"typed": {"dataset": "x", "weights": "x"}})
 
 
@@ -312,7 +314,7 @@ def test_the_reference_draws_a_view_and_is_streamed_the_same(colours, runs, monk
 
 
 def test_each_recipe_asks_for_the_memory_that_it_takes(colours, runs, monkeypatch):
-    needed = run.bytes_needed(open_cache(colours), Selection(), run.COPIES_TO_CHOOSE[Ridge])
+    needed = run.estimate_bytes(open_cache(colours), Selection(), run.COPIES_TO_CHOOSE[Ridge])
     monkeypatch.setattr(engine, "available_memory", lambda: needed)
     run.train(colours, Ridge(), runs_dir=runs)
     with pytest.raises(RunError, match=f"the recipe knn needs .* and {needed:,} are available"):
@@ -412,15 +414,15 @@ def test_runs_are_listed_and_removed(cache, runs):
 def test_two_runs_are_held_against_each_other(cache, runs, caplog):
     first = run.train(cache, Reference(epochs=1), runs_dir=runs)
     second = run.train(cache, Logistic(), runs_dir=runs)
-    found = run.compare(first, second)
+    found = run.compare_runs(first, second)
     accuracies = [run.open_run(folder).metrics["test"]["accuracy"] for folder in (first, second)]
     assert [found["accuracy"]["a"], found["accuracy"]["b"]] == pytest.approx(accuracies)
     assert found["num_rows"] == 40
     assert (found["only_a"] - found["only_b"]) / 40 == pytest.approx(found["difference"])
-    same = run.compare(first, first)
+    same = run.compare_runs(first, first)
     assert (same["only_a"], same["only_b"], same["p_value"]) == (0, 0, 1.0)
     pair = run.train(cache, Logistic(), Selection(classes=("red", "blue")), runs_dir=runs)
-    assert run.compare(first, pair)["num_rows"] == run.evaluate(pair)["num_rows"]
+    assert run.compare_runs(first, pair)["num_rows"] == run.evaluate(pair)["num_rows"]
     assert "they tell 3 and 2 classes apart: compared on the rows of those that both know" in caplog.text
 
 
@@ -428,7 +430,7 @@ def test_runs_of_different_datasets_are_not_compared(cache, runs, features, sett
     other = precompute(features, DatasetSpec(str(write_npz(tmp_path / "other.npz", 7, train=60, test=40))), settings)
     folders = [run.train(path, Reference(epochs=1), runs_dir=runs) for path in (cache, other)]
     with pytest.raises(RunError, match="are of different datasets: sha256:"):
-        run.compare(*folders)
+        run.compare_runs(*folders)
 
 
 def test_best_is_reproduced_whatever_the_time(cache, runs):
@@ -504,7 +506,7 @@ def test_runs_from_before_the_rule_are_read_and_reproduced(features, allowing, r
     described = json.loads((folder / "run.json").read_text())
     del described["selection"]["allow_missing_classes"]
     (folder / "run.json").write_text(json.dumps(described))
-    records.write_checksums(folder)
+    record.write_checksums(folder)
     assert run.open_run(folder).selection == Selection()
     assert run.reproduce(folder)[1] == []
 
@@ -542,7 +544,7 @@ def test_runs_without_a_common_test_row(cache, runs, features, dataset, settings
     other = precompute(features, replace(dataset, train_split="train[:60]", test_split="train[60:]"), settings)
     folders = [run.train(path, Reference(epochs=1), runs_dir=runs) for path in (cache, other)]
     with pytest.raises(RunError, match="have no test rows in common"):
-        run.compare(*folders)
+        run.compare_runs(*folders)
 
 
 def test_tensorboard_logs(cache, runs):

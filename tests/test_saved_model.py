@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_formats import NAMES, _tiny, backbone, combined_of, images_of  # noqa: F401 -- fixtures
 
+from tfl.artefacts.combined import folded
+from tfl.artefacts.decoding import decode, headers, orientation
+from tfl.artefacts.formats import saved_model
 from tfl.datasets import decode_image
 from tfl.errors import DatasetError
-from tfl.export import decode, headers, orientation, saved_model
-from tfl.export.combined import folded
 
 PHOTO = Image.fromarray(images_of(6, 8)).resize((37, 29), Image.BICUBIC)
 VIEWS = ("original", "hflip")

@@ -8,16 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfl import datasets, export, run
-from tfl.precompute import precompute
-from tfl.recipes import Ridge
-from tfl.scratch import libraries_in_scratch, scratch_folder, temporary_folder
-from tfl.spec import Artefact
+from tfl import datasets
+from tfl.artefacts import export
+from tfl.extraction.precompute import precompute
+from tfl.files.scratch import libraries_in_scratch, scratch_folder, temporary_folder
+from tfl.runs import run
+from tfl.specs import Artefact
+from tfl.specs.recipes import Ridge
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from tfl.scratch import scratch_folder
+from tfl.files.scratch import scratch_folder
 with scratch_folder(Path(sys.argv[1])) as folder:
     (folder / "half.bin").write_bytes(bytes(1000))
     print(folder, flush=True)
@@ -88,10 +90,12 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import keras, tiny
 keras.applications.Tiny = tiny.Tiny
-from tfl import datasets, export, run
+from tfl import datasets
+from tfl.artefacts import export
+from tfl.runs import run
 from tfl.datasets import npz
-from tfl.recipes import Ridge
-from tfl.spec import Artefact
+from tfl.specs.recipes import Ridge
+from tfl.specs import Artefact
 
 def die(*arguments):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -6,11 +6,11 @@ import pytest
 from conftest import write_npz
 from PIL import Image
 
-from tfl import shots
 from tfl.errors import RunError
-from tfl.precompute import precompute
-from tfl.recipes import Knn, Logistic, Reference, Ridge, Selection, Shots
-from tfl.spec import DatasetSpec
+from tfl.extraction.precompute import precompute
+from tfl.runs import few_shot
+from tfl.specs import DatasetSpec
+from tfl.specs.recipes import Knn, Logistic, Reference, Ridge, Selection, Shots
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
 RECIPES = (Reference(), Logistic(), Ridge(), Knn())
@@ -24,7 +24,9 @@ def cache(features, dataset, settings):
 def test_mean_and_spread_of_every_recipe(cache, tmp_path):
     told = []
     asked = Shots(shots=(1, 3, 12), repeats=3)
-    folder = shots.study(cache, asked, RECIPES, Selection(validation_fraction=0.3), tmp_path / "runs", told.append)
+    folder = few_shot.study_shots(
+        cache, asked, RECIPES, Selection(validation_fraction=0.3), tmp_path / "runs", told.append
+    )
     results = json.loads((folder / "shots.json").read_text())["results"]
     assert results == told
     assert [(result["recipe"], result["shots"]) for result in results] == [
@@ -38,7 +40,7 @@ def test_mean_and_spread_of_every_recipe(cache, tmp_path):
     assert by_shots[12] > by_shots[1]
     with Image.open(folder / "shots.png") as picture:
         assert picture.width > 300
-    again = shots.study(cache, asked, RECIPES, Selection(validation_fraction=0.3), tmp_path / "runs")
+    again = few_shot.study_shots(cache, asked, RECIPES, Selection(validation_fraction=0.3), tmp_path / "runs")
     assert again.name == f"{cache.stem}-shots-2"
     repeated = json.loads((again / "shots.json").read_text())["results"]
     assert [result["accuracies"] for result in repeated] == [result["accuracies"] for result in results]
@@ -46,7 +48,7 @@ def test_mean_and_spread_of_every_recipe(cache, tmp_path):
 
 def test_a_class_with_fewer_images_than_shots(cache, tmp_path):
     with pytest.raises(RunError, match=r"class '\w+' has \d+ images beside the validation part, fewer than 60 shots"):
-        shots.study(cache, Shots(shots=(1, 60)), RECIPES, runs_dir=tmp_path / "runs")
+        few_shot.study_shots(cache, Shots(shots=(1, 60)), RECIPES, runs_dir=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
@@ -57,8 +59,8 @@ def test_a_class_without_training_images(features, settings, tmp_path):
     np.savez(path, **changed)
     cache = precompute(features, DatasetSpec(str(path)), replace(settings, allow_missing_classes=True))
     with pytest.raises(RunError, match=r"without a training row, which no head gets right: blue .*\n.*--classes"):
-        shots.study(cache, Shots(shots=(1,)), RECIPES, runs_dir=tmp_path / "runs")
+        few_shot.study_shots(cache, Shots(shots=(1,)), RECIPES, runs_dir=tmp_path / "runs")
     allowing = Selection(allow_missing_classes=True)
     with pytest.raises(RunError, match="class 'blue' has no training images; name the others with --classes"):
-        shots.study(cache, Shots(shots=(1,)), RECIPES, allowing, tmp_path / "runs")
+        few_shot.study_shots(cache, Shots(shots=(1,)), RECIPES, allowing, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from tfl.errors import SpecError
-from tfl.spec import CacheSpec, DatasetSpec, FeatureSpec, Settings, differences, require_views
+from tfl.specs import CacheSpec, DatasetSpec, FeatureSpec, Settings, list_differences, require_views
 
 FEATURES = FeatureSpec(weights="sha256:ab")
 SPEC = CacheSpec(FEATURES, DatasetSpec(version="3.0.2"))
@@ -36,7 +36,7 @@ def test_fingerprint_is_that_of_format_1():
 def test_every_feature_field_counts(field):
     changed = replace(SPEC, features=replace(FEATURES, **{field: OTHER_VALUES[field]}))
     assert changed.fingerprint != SPEC.fingerprint
-    (line,) = differences(SPEC, changed)
+    (line,) = list_differences(SPEC, changed)
     assert line.startswith(f"{field}: ")
 
 
@@ -44,14 +44,14 @@ def test_every_feature_field_counts(field):
 def test_every_dataset_field_counts(field):
     changed = replace(SPEC, dataset=replace(SPEC.dataset, **{field: "other"}))
     assert changed.fingerprint != SPEC.fingerprint
-    assert len(differences(SPEC, changed)) == 1
+    assert len(list_differences(SPEC, changed)) == 1
 
 
 def test_views_count():
     changed = replace(SPEC, views=("original", "hflip"))
     assert changed.fingerprint != SPEC.fingerprint
     assert CacheSpec.from_json(changed.to_json()) == changed
-    assert differences(SPEC, changed) == ["views: original on disk, original hflip requested"]
+    assert list_differences(SPEC, changed) == ["views: original on disk, original hflip requested"]
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,8 @@ def test_views_that_no_cache_can_have(views, message):
 
 def test_differences_show_both_values():
     requested = replace(SPEC, features=replace(FEATURES, image_size=160))
-    assert differences(SPEC, requested) == ["image_size: 224 on disk, 160 requested"]
-    assert differences(SPEC, SPEC) == []
+    assert list_differences(SPEC, requested) == ["image_size: 224 on disk, 160 requested"]
+    assert list_differences(SPEC, SPEC) == []
 
 
 def test_words_have_no_fingerprint():

@@ -14,14 +14,15 @@ from conftest import write_npz
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfl import terminal, words
+from tfl.cli import terminal
 from tfl.errors import CacheError, RunError
-from tfl.precompute import precompute
-from tfl.spec import DatasetSpec
-from tfl.text import columns, printable
+from tfl.extraction.precompute import precompute
+from tfl.reports import formatting
+from tfl.specs import DatasetSpec
+from tfl.text import display_width, to_printable
 
 ROOT = Path(__file__).parents[1]
-MAIN = "import sys; from tfl.cli import main; sys.exit(main())"
+MAIN = "import sys; from tfl.cli.main import main; sys.exit(main())"
 STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 HOSTILE = "\x1b]0;x\x07\x1b[2J\u202e\x9b31m\u2028\r\ttfl: done\nruns/evil"
 POSIX = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -33,7 +34,7 @@ def test_each_line_that_is_shown_is_one_line(lines):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sys, "stdout", written)
         terminal.show(*lines)
-    assert written.getvalue().splitlines() == [printable(line) for line in lines]
+    assert written.getvalue().splitlines() == [to_printable(line) for line in lines]
     assert not STEERING.search(written.getvalue())
 
 
@@ -66,7 +67,7 @@ def test_log_records_are_safe_and_keep_their_own_lines(capsys):
 
 
 def test_a_command_leaves_logging_and_streams_as_they_were(tmp_path, capsys, caplog):
-    from tfl.cli import main
+    from tfl.cli.main import main
 
     (tmp_path / "odd.h5").write_bytes(b"hello")
     kept = sys.stdin, sys.stdout, sys.stderr
@@ -94,7 +95,7 @@ def test_warnings_are_one_safe_line(capsys):
     ("name", "width"), [("cat", 3), ("犬", 2), ("e\u0301", 1), ("🐕", 2), ("Hündin", 6), ("한국", 4), ("\uff57", 2)]
 )
 def test_columns_of_a_terminal(name, width):
-    assert columns(name) == width
+    assert display_width(name) == width
 
 
 def test_columns_of_tables_are_as_wide_as_what_is_shown():
@@ -109,9 +110,9 @@ def test_columns_of_tables_are_as_wide_as_what_is_shown():
         "loss": 1.0,
         "calibration_error": 0.5,
     }
-    _, *rows, _ = words.of_metrics(metrics)
+    _, *rows, _ = formatting.format_metrics(metrics)
     assert rows == ["  \\x1b[31mred   50.00%", "  犬            50.00%", "  cat           50.00%"]
-    assert len({columns(row) for row in rows}) == 1
+    assert len({display_width(row) for row in rows}) == 1
 
 
 @pytest.fixture
@@ -177,7 +178,7 @@ def test_help_that_cannot_be_written(tmp_path, redirections):
 PRINTING = """
 import subprocess, sys
 from pathlib import Path
-from tfl import cli, terminal
+from tfl.cli import main, terminal
 
 def caches() -> None:
     file = Path("file").open("w+b", buffering=0)
@@ -189,8 +190,8 @@ def caches() -> None:
     assert sys.stdin.read() == ""
     assert file.seek(0, 2) == 0
 
-cli.COMMANDS = {"caches": caches}
-sys.exit(cli.main())
+main.COMMANDS = {"caches": caches}
+sys.exit(main.main())
 """
 
 
@@ -242,7 +243,7 @@ def test_what_an_encoding_lacks_is_escaped(tiny_backbone, features, settings, tm
 
 
 def test_a_path_for_a_program_is_exact(tmp_path):
-    program = "import os, sys; from tfl import terminal; from pathlib import Path\n" + (
+    program = "import os, sys; from tfl.cli import terminal; from pathlib import Path\n" + (
         "with terminal.standard_streams():\n    terminal.show_path(Path(os.fsdecode(b'caf\\xe9/\\x1b[31m')))"
     )
     done = start(cwd=tmp_path, environment=POSIX, program=program)

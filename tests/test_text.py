@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfl.text import printable
+from tfl.text import to_printable
 
 
 @pytest.mark.parametrize(
@@ -20,12 +20,12 @@ from tfl.text import printable
     ],
 )
 def test_what_steers_a_terminal_is_escaped(text, shown):
-    assert printable(text) == shown
+    assert to_printable(text) == shown
 
 
 @given(st.text(st.characters()))
 def test_any_text_becomes_one_line_that_can_be_written(text):
-    shown = printable(text)
+    shown = to_printable(text)
     assert len(shown.splitlines()) <= 1
     shown.encode()
-    assert printable(shown) == shown
+    assert to_printable(shown) == shown

@@ -5,11 +5,11 @@ import os
 import pytest
 
 from tfl.errors import CompareError
-from tfl.turns import Player
+from tfl.machine.lockstep import Player
 
 COUNTING = """
 import sys
-from tfl.turns import Turns
+from tfl.machine.lockstep import Turns
 turns = Turns()
 for i in range(2):
     print("chatter")

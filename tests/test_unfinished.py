@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 from test_cache import MAKING, NUM_ROWS, SPEC, begin, fill, finish, rows
 
-from tfl import words
-from tfl.cache import Cost, PartialCache, Shard, inspect, lock, open_cache, overview
+from tfl.cache import Cost, PartialCache, Shard, inspect, list_overviews, lock, open_cache
 from tfl.errors import CacheError
-from tfl.spec import DatasetSpec
+from tfl.reports import formatting
+from tfl.specs import DatasetSpec
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def no_hang():
 
 def assert_one_line(folder, *shown):
     """`tfl caches` passes over the folder with a warning, `tfl inspect` refuses it in one line."""
-    assert overview(folder.parent) == []
+    assert list_overviews(folder.parent) == []
     with pytest.raises(CacheError) as error:
         inspect(folder)
     line = str(error.value)
@@ -46,7 +46,7 @@ def assert_one_line(folder, *shown):
 
 def shown(folder):
     """What `tfl inspect` prints."""
-    return "\n".join(words.of_cache(inspect(folder)))
+    return "\n".join(formatting.format_cache(inspect(folder)))
 
 
 UNRESOLVED = json.loads(replace(SPEC, dataset=DatasetSpec()).to_json())
@@ -227,7 +227,7 @@ def test_a_damaged_or_hostile_shard(folder, kind):
     _, line, rest = path.read_bytes().split(b"\n", 2)
     path.write_bytes(SHARDS[kind](line, rest))
     assert "\x1b" not in shown(folder)
-    assert overview(folder.parent)[0]["rows"] == NUM_ROWS
+    assert list_overviews(folder.parent)[0]["rows"] == NUM_ROWS
     partial = begin(folder.with_suffix(""))
     with partial.held():
         fill(partial)

@@ -16,9 +16,9 @@ import tiny
 import tiny_rescaled
 from keras.src.legacy.saving import legacy_h5_format
 
-from tfl import backbone, weights
+from tfl.backbones import backbone, weights
 from tfl.errors import BackboneError
-from tfl.spec import FeatureSpec
+from tfl.specs import FeatureSpec
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (4, 12, 12, 3), dtype=np.uint8)
 SHAPE = (12, 12, 3)
@@ -77,7 +77,7 @@ def features_of(network):
 
 
 def built_with(spec, path):
-    return np.asarray(backbone.build(replace(spec, weights=str(path))).model(IMAGES))
+    return np.asarray(backbone.build_backbone(replace(spec, weights=str(path))).model(IMAGES))
 
 
 FILES = ("w.weights.h5", "legacy.h5", "model.h5", "model.keras")
@@ -266,7 +266,7 @@ def test_weights_that_are_not_finite_are_refused(features, tmp_path, name, value
 def test_official_and_random_weights_must_be_finite_too(features, monkeypatch):
     monkeypatch.setattr(backbone, "_randomize", lambda network: network.weights[0].assign(network.weights[0] * np.nan))
     with pytest.raises(BackboneError, match="the weights random hold 162 of 162 values of conv1/kernel"):
-        backbone.build(features)
+        backbone.build_backbone(features)
 
 
 def archive(path, **members):
@@ -287,7 +287,7 @@ def archive(path, **members):
 )
 def test_archives_that_are_no_models_are_refused(tmp_path, members, message):
     path = archive(tmp_path / "w.keras", **members)
-    with pytest.raises(BackboneError, match=message), weights.opened(path):
+    with pytest.raises(BackboneError, match=message), weights.open_weights(path):
         pass
 
 
@@ -296,7 +296,7 @@ def test_a_compressed_member_is_refused(tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("model.weights.h5", b"0" * 100)
         file.writestr("more", bytes(np.random.default_rng(0).integers(0, 255, 200, np.uint8)))
-    with pytest.raises(BackboneError, match="its member model.weights.h5 is compressed"), weights.opened(path):
+    with pytest.raises(BackboneError, match="its member model.weights.h5 is compressed"), weights.open_weights(path):
         pass
 
 
@@ -314,7 +314,7 @@ def test_hdf5_files_that_keras_did_not_save_are_refused(tmp_path, kind):
             file.attrs["layer_names"] = 3
         else:
             file.attrs["layer_names"] = ["x\x1b[31m"]
-    with pytest.raises(BackboneError, match="is no weights file that Keras saved") as error, weights.opened(path):
+    with pytest.raises(BackboneError, match="is no weights file that Keras saved") as error, weights.open_weights(path):
         pass
     assert "\x1b" not in str(error.value)
 
@@ -326,8 +326,8 @@ import sys
 import numpy as np
 import keras
 from keras.src.utils import file_utils
-from tfl import backbone
-from tfl.spec import FeatureSpec
+from tfl.backbones import backbone
+from tfl.specs import FeatureSpec
 images = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3), dtype=np.uint8)
 def network(weights):
     return keras.applications.EfficientNetB0(include_top=False, weights=weights, input_shape=(32, 32, 3))
@@ -341,7 +341,7 @@ own = {"plain": plain, "imagenet": official}
 for name, one in own.items():
     spec = FeatureSpec(backbone="efficientnetb0", weights=f"{sys.argv[1]}/{name}.weights.h5", image_size=32)
     expected = np.asarray(one(images.astype(np.float32), training=False)).mean(axis=(1, 2))
-    np.testing.assert_allclose(np.asarray(backbone.build(spec).model(images)), expected, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(backbone.build_backbone(spec).model(images)), expected, rtol=1e-3, atol=1e-6)
     print(name, "right")
 """
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
@@ -383,4 +383,4 @@ def test_an_architecture_that_is_near_none_is_told_all_of_them():
 @pytest.mark.parametrize(("typed", "meant"), [("relu_1", "relu1"), ("Conv1", "conv1"), ("Last", "last")])
 def test_a_misspelt_layer_is_told_the_nearest(features, typed, meant):
     with pytest.raises(BackboneError, match=f"tiny has no layer {typed!r}; .*; did you mean {meant}\\?$"):
-        backbone.build(replace(features, layers=(typed,)))
+        backbone.build_backbone(replace(features, layers=(typed,)))

@@ -2,10 +2,10 @@
 
 The commands of `tfl --help`, from Python:
 
-    from tfl.spec import DatasetSpec, FeatureSpec
-    from tfl.precompute import precompute
-    from tfl.run import evaluate, train
-    from tfl.export import export, predict
+    from tfl.specs import DatasetSpec, FeatureSpec
+    from tfl.extraction.precompute import precompute
+    from tfl.runs.run import evaluate, train
+    from tfl.artefacts.export import export, predict
 """
 
 __version__ = "0.1.0"

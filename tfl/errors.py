@@ -4,7 +4,7 @@ Every message names what was received, what was expected and what to do next. Na
 so each of its lines is made printable: no name can add a line or steer a terminal.
 """
 
-from tfl.text import printable
+from tfl.text import to_printable
 
 
 class TflError(Exception):
@@ -17,7 +17,7 @@ class TflError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        return "\n".join(printable(str(line)) for line in self.args)
+        return "\n".join(to_printable(str(line)) for line in self.args)
 
 
 class SpecError(TflError):

@@ -142,21 +142,21 @@ class Metrics:
         top_5 = self.top_5_accuracy
         of_two_classes = {"roc_auc": self.roc_auc, "average_precision": self.average_precision}
         return {
-            "accuracy": defined(self.accuracy),
+            "accuracy": none_if_nan(self.accuracy),
             "accuracy_interval_95": list(self.interval) if self.num_rows else None,
             "num_rows": self.num_rows,
-            "loss": defined(self.loss),
-            "balanced_accuracy": defined(self.balanced_accuracy),
-            "top_5_accuracy": None if top_5 is None else defined(top_5),
-            "calibration_error": defined(self.calibration_error),
+            "loss": none_if_nan(self.loss),
+            "balanced_accuracy": none_if_nan(self.balanced_accuracy),
+            "top_5_accuracy": None if top_5 is None else none_if_nan(top_5),
+            "calibration_error": none_if_nan(self.calibration_error),
             **(of_two_classes if len(class_names) == 2 else {}),
-            "accuracy_per_class": {name: defined(share) for name, share in per_class},
+            "accuracy_per_class": {name: none_if_nan(share) for name, share in per_class},
             "interval_95_per_class": {name: list(interval) if interval else None for name, interval in intervals},
             "confusion": self.confusion.tolist(),
         }
 
 
-def defined(value: float) -> float | None:
+def none_if_nan(value: float) -> float | None:
     """Return a number as JSON has it: None where it is undefined, NaN."""
     return None if math.isnan(value) else value
 
@@ -256,7 +256,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return math.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x)
 
 
-def decision_threshold(logits: np.ndarray, labels: np.ndarray) -> float:
+def fit_decision_threshold(logits: np.ndarray, labels: np.ndarray) -> float:
     """The threshold on the probability of label 1 that has the highest balanced accuracy on these rows.
 
     Midway between two neighbouring probabilities; of equally good ones the nearest to 0.5. It is 0.5 where a label has

@@ -8,7 +8,7 @@ WIDE = "WF"  # East Asian widths of the characters that take two columns of a te
 WITHOUT_WIDTH = {"Mn", "Me", "Cf"}  # marks that stand on the character before them, and joiners
 
 
-def printable(text: str) -> str:
+def to_printable(text: str) -> str:
     r"""Return `text` on one line, control characters replaced by backslash escapes (`\x1b`, `\n`, `\u202e`).
 
     Escaped are C0 and C1 controls, newlines and tabs, direction overrides and other invisible format characters, and
@@ -19,22 +19,22 @@ def printable(text: str) -> str:
     return "".join(_escaped(character) if _is_steering(character) else character for character in text)
 
 
-def file_name(text: str) -> str:
+def to_file_name(text: str) -> str:
     """Return `text` with `_` for each character that `printable` escapes."""
     return "".join("_" if _is_steering(character) else character for character in text)
 
 
-def columns(text: str) -> int:
+def display_width(text: str) -> int:
     """Return how many columns of a terminal `text` takes: two for most East Asian characters, none for accents."""
     return len(text) if text.isascii() else sum(map(_columns_of, text))
 
 
-def padded(text: str, width: int) -> str:
+def pad(text: str, width: int) -> str:
     """Return `text` with spaces after it, up to `width` columns of a terminal."""
-    return text + " " * (width - columns(text))
+    return text + " " * (width - display_width(text))
 
 
-def shortened(text: str, length: int) -> str:
+def shorten(text: str, length: int) -> str:
     """Return `text`, or its beginning and an ellipsis if it has more than `length` characters."""
     return text if len(text) <= length else text[: length - 1] + "…"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tfl.cache import Cost, PartialCache, Rows, merge
-from tfl.spec import CacheSpec, DatasetSpec, FeatureSpec
+from tfl.cache import CachedRows, Cost, PartialCache, merge
+from tfl.specs import CacheSpec, DatasetSpec, FeatureSpec
 
 SPEC = CacheSpec(
     FeatureSpec(weights="sha256:" + "ab" * 32), DatasetSpec("golden", "train[0:150]", "", "test[0:40]", "1")
@@ -18,12 +18,12 @@ CLASS_NAMES = ("cat", "dog", "żaba")
 TYPED = {"dataset": "golden", "weights": "imagenet"}
 
 
-def rows(role: str, start: int, stop: int) -> Rows:
+def rows(role: str, start: int, stop: int) -> CachedRows:
     """Features that anybody can compute: row i, column j holds (i + j / 8) / 4, plus 100 in the test rows."""
     index = np.arange(start, stop)
     features = (index[:, None] + np.arange(6) / 8) / 4 + (100 if role == "test" else 0)
     ids = [f"{role}/{'ż' if i % 50 == 49 else 'z'}{i}.png".encode() for i in index]
-    return Rows(features.astype(np.float32), index % 3, np.asarray(ids))
+    return CachedRows(features.astype(np.float32), index % 3, np.asarray(ids))
 
 
 if __name__ == "__main__":

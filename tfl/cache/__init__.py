@@ -5,9 +5,9 @@ range of rows. `cache/README.md` states the format.
 """
 
 from tfl.cache.donors import Donors
-from tfl.cache.file import Cache, Rows, list_caches, open_cache
+from tfl.cache.file import Cache, CachedRows, list_caches, open_cache
 from tfl.cache.ids import UniqueIds
-from tfl.cache.inspection import inspect, overview
+from tfl.cache.inspection import inspect, list_overviews
 from tfl.cache.partial import PartialCache, Shard
 from tfl.cache.schema import MAX_ID_BYTES
 from tfl.cache.shards import Cost, DamagedShardError
@@ -16,16 +16,16 @@ from tfl.cache.verification import verify
 __all__ = [
     "MAX_ID_BYTES",
     "Cache",
+    "CachedRows",
     "Cost",
     "DamagedShardError",
     "Donors",
     "PartialCache",
-    "Rows",
     "Shard",
     "UniqueIds",
     "inspect",
     "list_caches",
+    "list_overviews",
     "open_cache",
-    "overview",
     "verify",
 ]

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfl import trust
 from tfl.cache.file import Cache
 from tfl.errors import BackboneError
-from tfl.spec import CacheSpec, FeatureSpec, Role, View
+from tfl.files import trust
+from tfl.specs import CacheSpec, FeatureSpec, Role, View
 
 logger = logging.getLogger(__name__)
 

@@ -11,18 +11,18 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from tfl import trust
 from tfl.cache.blocks import gather, pieces_of_blocks
 from tfl.cache.schema import Header, array_of, read_header, require_signature
 from tfl.errors import CacheError
-from tfl.hdf5 import open_plain
-from tfl.paths import expanded
-from tfl.spec import VIEWS, CacheSpec, Role, View, differences
+from tfl.files import trust
+from tfl.files.hdf5 import open_plain
+from tfl.files.paths import expand_user
+from tfl.specs import VIEWS, CacheSpec, Role, View, list_differences
 
 logger = logging.getLogger(__name__)
 
 
-class Rows(NamedTuple):
+class CachedRows(NamedTuple):
     """What is stored of some images: `features` (n, d), `labels` (n,) int64, `ids` (n,) bytes.
 
     `views` are the features (n, d) of the further views, on their way to a file; `Cache.read_view` reads them from one.
@@ -34,7 +34,7 @@ class Rows(NamedTuple):
     views: Mapping[View, np.ndarray] = {}
 
     @classmethod
-    def of(cls, arrays: Mapping[str, np.ndarray]) -> "Rows":
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> "CachedRows":
         """The rows whose `arrays` these are."""
         views = {view: arrays[array_of(view)] for view in VIEWS[1:] if array_of(view) in arrays}
         return cls(arrays["features"], arrays["labels"], arrays["ids"], views)
@@ -61,14 +61,14 @@ class Cache(Header):
         """The views that features are there of; the first is `original`."""
         return self.spec.views
 
-    def read(self, role: Role) -> Rows:
+    def read(self, role: Role) -> CachedRows:
         """All rows of a role, of the view `original`, checksums verified by HDF5.
 
         Raises:
           CacheError: the role is not in the file, or its bytes are not what was written.
         """
         with self._opened(role) as group:
-            return Rows(group["features"][:], self._checked(group["labels"][:]), group["ids"][:])
+            return CachedRows(group["features"][:], self._checked(group["labels"][:]), group["ids"][:])
 
     def read_view(self, role: Role, view: View) -> np.ndarray:
         """The features `(n, d)` of a view of all images of a role.
@@ -163,7 +163,7 @@ def open_cache(path: Path, expected: CacheSpec | None = None) -> Cache:
       CacheError: no such file, not HDF5, another format number, damaged, or of another spec (each differing field
         with both values).
     """
-    path = expanded(path)
+    path = expand_user(path)
     if not path.is_file():
         hint = f"; {path}.partial is unfinished: run precompute again" if Path(f"{path}.partial").exists() else ""
         raise CacheError(f"there is no cache file {path}{hint}")
@@ -174,7 +174,7 @@ def open_cache(path: Path, expected: CacheSpec | None = None) -> Cache:
             lines = [f"  {problem}" for problem in problems]
             raise CacheError(f"{path} cannot be trusted; remove it and precompute again:", *lines)
     cache = Cache(path=path, **vars(header_of(path)))
-    if expected is not None and (lines := differences(cache.spec, expected)):
+    if expected is not None and (lines := list_differences(cache.spec, expected)):
         raise CacheError(f"{path} was made under another spec", *(f"  {line}" for line in lines))
     return cache
 

@@ -15,7 +15,7 @@ from tfl.cache.partial import PartialCache
 from tfl.cache.schema import FORMAT
 from tfl.cache.shards import totals_of
 from tfl.errors import CacheError
-from tfl.paths import expanded
+from tfl.files.paths import expand_user
 
 logger = logging.getLogger(__name__)
 
@@ -32,20 +32,20 @@ def inspect(path: Path) -> dict[str, Any]:
     Raises:
       CacheError: neither is there, or it is damaged.
     """
-    path = expanded(path)
+    path = expand_user(path)
     folder = path if path.is_dir() else Path(f"{path}.partial")
     if not path.is_file() and folder.is_dir():
         return _inspect_partial(PartialCache.found(folder))
     return _inspect_file(open_cache(path))
 
 
-def overview(folder: Path) -> list[dict[str, Any]]:
+def list_overviews(folder: Path) -> list[dict[str, Any]]:
     """What the caches in a folder are, whole and unfinished, by name; unreadable ones are passed over with a warning.
 
     Returns:
       For each `name`, `bytes`, `spec`, `rows` by role, and `finished`, how many of them are there.
     """
-    folder = expanded(folder)
+    folder = expand_user(folder)
     whole = [
         {
             "name": cache.path.name,

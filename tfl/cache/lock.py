@@ -16,7 +16,7 @@ from typing import BinaryIO
 from tfl.cache.plain_files import open_regular
 from tfl.cache.shards import raise_if_full
 from tfl.errors import CacheError
-from tfl.text import printable
+from tfl.text import to_printable
 
 TRIES = 5  # for `holder_of`, in another process, holds the lock for an instant
 SECONDS_BETWEEN_TRIES = 0.05
@@ -124,7 +124,7 @@ def _take(lock: BinaryIO, folder: Path, what: str) -> bool:
 def _holder(lock: BinaryIO) -> str:
     """Return what the lock file says, made safe to show: it may hold anything."""
     text = os.pread(lock.fileno(), MAX_HOLDER_BYTES, 0).decode(errors="replace")
-    return printable(text.strip())
+    return to_printable(text.strip())
 
 
 def _is_dead(holder: str) -> bool:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from tfl.cache.plain_files import open_regular
 from tfl.cache.schema import FORMAT, MAX_TEXT_BYTES
 from tfl.errors import CacheError, SpecError
-from tfl.spec import CacheSpec, Role
-from tfl.text import printable
+from tfl.specs import CacheSpec, Role
+from tfl.text import to_printable
 
 MANIFEST = "manifest.json"
 EARLIER = "earlier_batch_sizes"
@@ -151,4 +151,4 @@ def _shown(value: Any) -> str:
         text = str(value)
     except (RecursionError, ValueError):  # of an integer of too many digits
         text = f"a {type(value).__name__}"
-    return printable(text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "...")
+    return to_printable(text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "...")

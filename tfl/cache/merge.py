@@ -17,7 +17,6 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tfl import batches, trust
 from tfl.cache.file import header_of
 from tfl.cache.ids import UniqueIds
 from tfl.cache.schema import (
@@ -29,18 +28,11 @@ from tfl.cache.schema import (
     require_signature,
     require_storable,
 )
-from tfl.cache.shards import (
-    UNFINISHED,
-    Place,
-    Summary,
-    raise_if_full,
-    read_shard,
-    read_summary,
-    sync_folder,
-    totals_of,
-)
+from tfl.cache.shards import UNFINISHED, Place, Summary, raise_if_full, read_shard, read_summary, sync_folder, totals_of
 from tfl.errors import CacheError
-from tfl.spec import DIGEST_PREFIX, CacheSpec, Role
+from tfl.files import trust
+from tfl.machine import batching
+from tfl.specs import DIGEST_PREFIX, CacheSpec, Role
 
 Shards = dict[Role, list[tuple[Path, Place]]]
 """The shards of each role, in the order of their rows: where each is, and what it has to hold."""
@@ -217,7 +209,7 @@ def _write_role(
     digests: dict[str, Any] = {}
     start = 0
     with ThreadPoolExecutor(1) as reader:
-        for read in batches.ahead(reader, itertools.starmap(read_shard, shards)):
+        for read in batching.prefetch(reader, itertools.starmap(read_shard, shards)):
             let_through()
             rows = read._replace(ids=read.ids.astype(id_dtype))
             if not digests:

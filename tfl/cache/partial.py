@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfl.cache.file import Rows
+from tfl.cache.file import CachedRows
 from tfl.cache.lock import locked
 from tfl.cache.manifest import EARLIER, MANIFEST, REQUESTED, describe, differences, read_manifest
 from tfl.cache.merge import merge
@@ -33,7 +33,7 @@ from tfl.cache.shards import (
 )
 from tfl.datasets import BadImage
 from tfl.errors import CacheError
-from tfl.spec import CacheSpec, Role
+from tfl.specs import CacheSpec, Role
 
 ID_BYTES = 64  # an estimate, for the room on the disk
 SPARE_BYTES = 1 << 20
@@ -209,7 +209,7 @@ class PartialCache:
                 "--cache-dir"
             )
 
-    def write(self, shard: Shard, rows: Rows, cost: Cost, skipped: list[BadImage] | None = None) -> None:
+    def write(self, shard: Shard, rows: CachedRows, cost: Cost, skipped: list[BadImage] | None = None) -> None:
         """Leave a finished shard.
 
         Raises:

@@ -14,8 +14,8 @@ from typing import Any
 import h5py
 
 from tfl.errors import CacheError
-from tfl.hdf5 import SIGNATURE
-from tfl.spec import CacheSpec, FeatureSpec, Role, View
+from tfl.files.hdf5 import SIGNATURE
+from tfl.specs import CacheSpec, FeatureSpec, Role, View
 
 FORMAT = 1
 # With HDF5's oldest file format, flipped metadata bytes were read back silently wrong; with v110 never.

@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfl.cache.file import Rows
+from tfl.cache.file import CachedRows
 from tfl.cache.plain_files import open_regular, require_regular
 from tfl.cache.schema import MAX_ID_BYTES
 from tfl.datasets import BadImage
 from tfl.errors import CacheError
-from tfl.spec import Role
-from tfl.text import printable
+from tfl.specs import Role
+from tfl.text import to_printable
 
 DIGEST_LENGTH = 64
 UNFINISHED = ".writing"
@@ -84,11 +84,11 @@ class DamagedShardError(CacheError):
     """A finished shard does not hold what was written; it can be removed and made again."""
 
     def __init__(self, path: Path, reason: object) -> None:
-        super().__init__(f"shard {path} is damaged: {printable(str(reason))[:300]}")
+        super().__init__(f"shard {path} is damaged: {to_printable(str(reason))[:300]}")
         self.path = path
 
 
-def write_shard(path: Path, place: Place, rows: Rows, cost: Cost, skipped: list[BadImage]) -> None:
+def write_shard(path: Path, place: Place, rows: CachedRows, cost: Cost, skipped: list[BadImage]) -> None:
     """Leave a finished shard: built in memory, written in one piece, flushed to disk, renamed."""
     buffer = io.BytesIO()
     arrays: dict[str, Any] = rows.arrays()
@@ -119,7 +119,7 @@ def read_summary(path: Path, place: Place | None = None) -> Summary:
         return _summary(file.readline(), place)
 
 
-def read_shard(path: Path, place: Place | None = None) -> Rows:
+def read_shard(path: Path, place: Place | None = None) -> CachedRows:
     """The rows of a shard.
 
     Args:
@@ -138,7 +138,7 @@ def read_shard(path: Path, place: Place | None = None) -> Rows:
         buffer = io.BytesIO(payload)
         summary = _summary(buffer.readline(), place)
         with np.load(io.BytesIO(buffer.read()), allow_pickle=False) as arrays:
-            rows = Rows.of(arrays)
+            rows = CachedRows.of(arrays)
         if len(rows.ids) != summary.num_rows:
             raise ValueError(f"it holds {len(rows.ids)} rows, {summary.num_rows} was expected")
         return rows

@@ -7,13 +7,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from tfl import trust
 from tfl.cache.file import header_of, open_cache
 from tfl.cache.ids import UniqueIds
 from tfl.cache.schema import Header, arrays_of, require_signature
-from tfl.hdf5 import open_plain
-from tfl.paths import expanded
-from tfl.spec import DIGEST_PREFIX
+from tfl.files import trust
+from tfl.files.hdf5 import open_plain
+from tfl.files.paths import expand_user
+from tfl.specs import DIGEST_PREFIX
 
 
 def verify(path: Path) -> list[str]:
@@ -25,13 +25,13 @@ def verify(path: Path) -> list[str]:
     Raises:
       CacheError: there is no such file.
     """
-    path = expanded(path)
+    path = expand_user(path)
     if not path.is_file():
         open_cache(path)  # which says why
     return trust.examine("cache", path)
 
 
-def problems(path: Path) -> list[str]:
+def find_problems(path: Path) -> list[str]:
     """`verify`, in this process."""
     try:
         require_signature(path)

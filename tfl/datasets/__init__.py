@@ -5,16 +5,25 @@ every time. A `Dataset` says what it is (`name`, `version`) and hands out `Examp
 `BadImage` in the row of each file that cannot be used.
 """
 
-from tfl.datasets.coverage import listed_classes, uncovered
-from tfl.datasets.files import expand, is_image_file, list_images
+from tfl.datasets.coverage import find_lost_classes, listed_classes
+from tfl.datasets.files import expand_pattern, is_image_file, list_images
 from tfl.datasets.folder import FolderDataset
 from tfl.datasets.images import decode_image, image_suffixes, is_image, read_image
 from tfl.datasets.npz import NpzDataset, require_new_npz, write_npz
-from tfl.datasets.source import BadImage, Dataset, Example, as_text
-from tfl.datasets.splits import count_labels, count_rows, known_bad, resolve, rows, select, split_names, usable
+from tfl.datasets.source import BadImage, Dataset, Example, to_text
+from tfl.datasets.splits import (
+    count_labels,
+    count_rows,
+    list_bad_images,
+    read_rows,
+    require_good,
+    resolve_spec,
+    select_rows,
+    split_names,
+)
 from tfl.datasets.tfds import TfdsDataset
-from tfl.paths import expanded
-from tfl.spec import MAX_IMAGE_PIXELS, DatasetSpec
+from tfl.files.paths import expand_user
+from tfl.specs import MAX_IMAGE_PIXELS, DatasetSpec
 
 __all__ = [
     "BadImage",
@@ -22,25 +31,25 @@ __all__ = [
     "Example",
     "FolderDataset",
     "TfdsDataset",
-    "as_text",
     "count_labels",
     "count_rows",
     "decode_image",
-    "expand",
+    "expand_pattern",
+    "find_lost_classes",
     "image_suffixes",
     "is_image",
     "is_image_file",
-    "known_bad",
+    "list_bad_images",
     "list_images",
     "listed_classes",
     "open_dataset",
     "read_image",
+    "read_rows",
+    "require_good",
     "require_new_npz",
-    "resolve",
-    "rows",
-    "select",
-    "uncovered",
-    "usable",
+    "resolve_spec",
+    "select_rows",
+    "to_text",
     "write_npz",
 ]
 
@@ -56,7 +65,7 @@ def open_dataset(spec: DatasetSpec, max_image_pixels: int = MAX_IMAGE_PIXELS) ->
       DatasetError: nothing is known under that name, or the folder or file is not laid out as expected.
       AssetError: it has to be downloaded, and cannot be.
     """
-    path = expanded(spec.dataset)
+    path = expand_user(spec.dataset)
     if path.suffix == ".npz":
         return NpzDataset(path)
     if path.is_dir():

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from tfl.datasets.source import as_text
+from tfl.datasets.source import to_text
 from tfl.errors import DatasetError
-from tfl.memory import available_memory
-from tfl.text import printable
+from tfl.machine.memory import available_memory
+from tfl.text import to_printable
 
 BLOCK_BYTES = 1 << 20  # of rows that are read and compared together; one row at least
 # Bytes asked for at once. zipfile gives as much compressed data to bz2 and lzma, which unpack all of it.
@@ -274,7 +274,7 @@ def _array_name(info: zipfile.ZipInfo) -> str:
 
 
 def _shown(name: str) -> str:
-    return printable(name[:80])
+    return to_printable(name[:80])
 
 
 def _read_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -305,5 +305,5 @@ def _read_values(file: Any, header: Header) -> np.ndarray:
 
 
 def _reason(error: Exception) -> str:
-    lines = as_text(str(error)).splitlines()
-    return printable(lines[0][:200]) if lines else type(error).__name__
+    lines = to_text(str(error)).splitlines()
+    return to_printable(lines[0][:200]) if lines else type(error).__name__

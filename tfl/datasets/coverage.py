@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tfl.spec import ROLES, Role
-from tfl.text import printable
+from tfl.specs import ROLES, Role
+from tfl.text import to_printable
 
 MAX_NAMED = 10  # classes in one message
 
 
-def uncovered(counts: Mapping[Role, np.ndarray], class_names: Sequence[str]) -> list[str]:
+def find_lost_classes(counts: Mapping[Role, np.ndarray], class_names: Sequence[str]) -> list[str]:
     """Return what makes a head's numbers meaningless, a sentence each; empty if nothing does.
 
     That is a class with val or test rows and without training rows, all of whose rows are misclassified; and training
@@ -23,7 +23,7 @@ def uncovered(counts: Mapping[Role, np.ndarray], class_names: Sequence[str]) -> 
     for role in ROLES:
         present = np.flatnonzero(counts[role]) if role in counts else np.zeros(0, int)
         if role != "val" and len(present) == 1:
-            name = printable(class_names[present[0]])
+            name = to_printable(class_names[present[0]])
             found.append(f"all {role} rows are of one class: {name} ({_rows(counts[role].sum())})")
         if role != "train" and "train" in counts and (counts["train"][present] == 0).any():
             missing = present[counts["train"][present] == 0]
@@ -36,7 +36,7 @@ def uncovered(counts: Mapping[Role, np.ndarray], class_names: Sequence[str]) -> 
 
 def listed_classes(chosen: Sequence[int] | np.ndarray, counts: np.ndarray, class_names: Sequence[str]) -> str:
     """Return classes with their numbers of rows, `cat (3 rows), dog (1 row)`; of many the first."""
-    named = [f"{printable(class_names[label])} ({_rows(counts[label])})" for label in chosen[:MAX_NAMED]]
+    named = [f"{to_printable(class_names[label])} ({_rows(counts[label])})" for label in chosen[:MAX_NAMED]]
     more = [f"and {len(chosen) - MAX_NAMED} more classes"] if len(chosen) > MAX_NAMED else []
     return ", ".join([*named, *more])
 

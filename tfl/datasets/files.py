@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple
 
 from tfl.datasets import heif
 from tfl.datasets.images import image_suffixes
-from tfl.datasets.source import as_text
-from tfl.text import printable
+from tfl.datasets.source import to_text
+from tfl.text import to_printable
 
 Identity = tuple[int, int]
 """Device and inode: the same for a folder and a link to it."""
@@ -98,11 +98,11 @@ def list_images(folder: Path) -> list[Path]:
     found = find_files(folder)
     say_repeated(found)
     for path, reason in found.unreadable.items():
-        logger.warning("passed over %s: %s", printable(as_text(path)), reason)
+        logger.warning("passed over %s: %s", to_printable(to_text(path)), reason)
     return sorted(found.images)
 
 
-def expand(pattern: str) -> list[Path]:
+def expand_pattern(pattern: str) -> list[Path]:
     """Return the files and folders that a shell pattern names, sorted.
 
     `**` stands for any number of folders, links followed and each folder listed once; the standard library's would
@@ -137,7 +137,7 @@ def _is_hidden_below(folder: Path, path: Path) -> bool:
 def say_repeated(found: Found) -> None:
     """Warn of folders that were not listed a second time."""
     for path, reason in found.repeated.items():
-        logger.warning("passed over %s: %s", printable(as_text(path)), reason)
+        logger.warning("passed over %s: %s", to_printable(to_text(path)), reason)
 
 
 def scan(folder: Path) -> list[Entry]:
@@ -198,7 +198,7 @@ def _list_folder(here: _Folder, found: Found) -> list[tuple[_Folder, bool]]:
             found.repeated[here.path] = "it leads back to a folder that holds it"
             return []
         if identity in found.folders:
-            first = printable(as_text(found.folders[identity]))
+            first = to_printable(to_text(found.folders[identity]))
             found.repeated[here.path] = f"it is the same folder as {first}, which is listed already"
             return []
         entries = scan(here.path)
@@ -237,7 +237,7 @@ def _identities(folders: Iterable[Path]) -> frozenset[Identity]:
 def _suffix_of(path: Path) -> str:
     if is_image_name(path):
         return f"{path.suffix.lower()} that is no regular file"
-    return printable(as_text(os.fsencode(path.suffix.lower()))) or "no suffix"
+    return to_printable(to_text(os.fsencode(path.suffix.lower()))) or "no suffix"
 
 
 def counted(counts: dict[str, int]) -> str:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tfl.batches import MAX_BYTES, side_by_side
 from tfl.datasets.images import decode_image, image_suffixes, read_bytes, require_image
 from tfl.datasets.layout import describe_straight, read_layout, require_classes, say_passed_over
-from tfl.datasets.source import BadImage, Example, as_text
+from tfl.datasets.source import BadImage, Example, to_text
 from tfl.errors import DatasetError
-from tfl.spec import DIGEST_PREFIX, MAX_IMAGE_PIXELS
-from tfl.text import printable
+from tfl.machine.batching import MAX_BATCH_BYTES, parallel_map
+from tfl.specs import DIGEST_PREFIX, MAX_IMAGE_PIXELS
+from tfl.text import to_printable
 
 # Decoded. Two threads on two cores read 0.96 times as many images of 96 x 96 pixels as one does, and 1.4 of 256 x 256.
 SMALL_BYTES = 1 << 15
@@ -41,7 +41,7 @@ class FolderDataset:
     def __init__(self, root: Path, used: Sequence[str], max_image_pixels: int = MAX_IMAGE_PIXELS) -> None:
         self.root = root.resolve()
         self._max_image_pixels = max_image_pixels
-        self.name = as_text(Path(self.root.name))
+        self.name = to_text(Path(self.root.name))
         self._num_above = len(self.root.as_posix().rstrip("/")) + 1
         self._used = used
         self._files = self._list_images()
@@ -53,7 +53,7 @@ class FolderDataset:
         layout = read_layout(self.root)
         require_classes(layout, self._used)
         images = {
-            as_text(Path(split.path.name)): sorted(layout.images(split), key=self._id_of) for split in layout.splits
+            to_text(Path(split.path.name)): sorted(layout.images(split), key=self._id_of) for split in layout.splits
         }
         self._check_layout(images, describe_straight(layout))
         say_passed_over(layout)
@@ -83,7 +83,7 @@ class FolderDataset:
         return os.fsencode(path.as_posix()[self._num_above :])  # `relative_to` takes ten times as long
 
     def _id_of(self, path: Path) -> str:
-        return as_text(self._relative(path))
+        return to_text(self._relative(path))
 
     def _class_of(self, path: Path) -> str:
         return self._id_of(path).split("/")[1]
@@ -124,8 +124,8 @@ class FolderDataset:
             good = {self._class_of(path) for path in self._files[split] if path not in self._bad}
             lost = [path for path in self._files[split] if self._class_of(path) not in good]
             if good and lost:
-                names = dict.fromkeys(printable(self._class_of(path)) for path in lost)
-                suffixes = dict.fromkeys(printable(as_text(Path(path.suffix.lower()))) for path in lost)
+                names = dict.fromkeys(to_printable(self._class_of(path)) for path in lost)
+                suffixes = dict.fromkeys(to_printable(to_text(Path(path.suffix.lower()))) for path in lost)
                 raise DatasetError(
                     f"none of the {len(lost)} images of {split}/{', '.join(names)} in {self.root} can be used (they "
                     f"end in {' '.join(suffixes)}): {self._bad[lost[0]].reason}",
@@ -152,7 +152,7 @@ class FolderDataset:
         paths = [self._files[split][row] for row in rows]
         if max(map(self._num_bytes, paths), default=0) < SMALL_BYTES:
             return map(self._read, paths)
-        return side_by_side(self._read, paths, self._num_bytes, MAX_BYTES // 4)
+        return parallel_map(self._read, paths, self._num_bytes, MAX_BATCH_BYTES // 4)
 
     def _num_bytes(self, path: Path) -> int:
         return 0 if path in self._bad else self._good[path][1]
@@ -163,9 +163,9 @@ class FolderDataset:
             return self._bad[path]
         content = read_bytes(path)
         if hashlib.sha256(content).digest() != self._good[path][0]:
-            raise DatasetError(f"{as_text(path)} has changed since the command began; give the command again")
+            raise DatasetError(f"{to_text(path)} has changed since the command began; give the command again")
         try:
-            image = decode_image(content, as_text(path), self._max_image_pixels)
+            image = decode_image(content, to_text(path), self._max_image_pixels)
         except DatasetError as error:
             return BadImage(self._id_of(path), str(error))
         return Example(image, self.class_names.index(self._class_of(path)), self._id_of(path))
@@ -183,8 +183,8 @@ def _examine(path: Path, relative: bytes, max_image_pixels: int) -> tuple[str, i
         content = read_bytes(path)
         digest = hashlib.sha256(content).hexdigest()
         relative.decode()
-        return digest, require_image(content, as_text(path), max_image_pixels), ""
+        return digest, require_image(content, to_text(path), max_image_pixels), ""
     except (DatasetError, MemoryError) as error:
-        return digest, 0, str(error) or f"{as_text(path)} takes more memory than there is"
+        return digest, 0, str(error) or f"{to_text(path)} takes more memory than there is"
     except UnicodeDecodeError:
-        return digest, 0, f"cannot use the image {as_text(path)}: its name is not UTF-8; rename it"
+        return digest, 0, f"cannot use the image {to_text(path)}: its name is not UTF-8; rename it"

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from tfl.datasets import depth, heif, pixels
-from tfl.datasets.source import as_text
+from tfl.datasets.source import to_text
 from tfl.errors import DatasetError
-from tfl.spec import MAX_IMAGE_PIXELS
+from tfl.specs import MAX_IMAGE_PIXELS
 
 # Pillow goes by the content, whatever the name: of all that it knows, those that it decodes itself (not PostScript, for
 # instance, for which it would start Ghostscript).
@@ -38,7 +38,7 @@ def read_image(path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> np.ndarray:
     Raises:
       DatasetError: it cannot be read or decoded; the message names it.
     """
-    return decode_image(read_bytes(path), as_text(path), max_pixels)
+    return decode_image(read_bytes(path), to_text(path), max_pixels)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -46,10 +46,10 @@ def read_bytes(path: Path) -> bytes:
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
-            raise DatasetError(f"cannot read the image {as_text(path)}: it is {_kind(mode)}; expected a regular file")
+            raise DatasetError(f"cannot read the image {to_text(path)}: it is {_kind(mode)}; expected a regular file")
         return path.read_bytes()
     except OSError as error:
-        raise DatasetError(f"cannot read the image {as_text(path)}: {error.strerror}") from error
+        raise DatasetError(f"cannot read the image {to_text(path)}: {error.strerror}") from error
 
 
 def _kind(mode: int) -> str:

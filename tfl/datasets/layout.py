@@ -9,9 +9,9 @@ from pathlib import Path
 from tfl.datasets import files
 from tfl.datasets.files import Found, Identity
 from tfl.datasets.images import image_suffixes
-from tfl.datasets.source import as_text
+from tfl.datasets.source import to_text
 from tfl.errors import DatasetError
-from tfl.text import printable
+from tfl.text import to_printable
 
 MOST_NAMED = 10
 
@@ -92,7 +92,7 @@ def require_classes(layout: Layout, used: Sequence[str]) -> None:
       DatasetError: a folder cannot be listed, images lie in no class folder, a class folder has no image, or one folder
         is part of two classes.
     """
-    splits = [split for split in layout.splits if as_text(Path(split.path.name)) in used]
+    splits = [split for split in layout.splits if to_text(Path(split.path.name)) in used]
     _refuse_unreadable(layout.root, splits)
     _refuse_straight(layout.root, [split.straight for split in splits])
     _refuse_empty(layout.root, splits)
@@ -108,7 +108,7 @@ def say_passed_over(layout: Layout) -> None:
         hidden=[path for part in parts for path in part.hidden], others=[path for part in parts for path in part.others]
     )
     if counts := together.passed_over():
-        example = printable(as_text((together.others + together.hidden)[0]))
+        example = to_printable(to_text((together.others + together.hidden)[0]))
         logger.warning(
             "passed over %d files, hidden or no images by their names: %s, such as %s%s",
             sum(counts.values()),
@@ -119,13 +119,13 @@ def say_passed_over(layout: Layout) -> None:
     for part in parts:
         files.say_repeated(part)
         for path, reason in part.unreadable.items():
-            logger.warning("passed over %s: %s", printable(as_text(path)), reason)
+            logger.warning("passed over %s: %s", to_printable(to_text(path)), reason)
     for split in layout.splits:
         if split.straight.images:
             logger.warning(
                 "passed over %d images in %s, which lie in no class folder",
                 len(split.straight.images),
-                printable(as_text(split.path)),
+                to_printable(to_text(split.path)),
             )
 
 
@@ -203,9 +203,9 @@ def _block(title: str, lines: list[str]) -> list[str]:
 
 
 def _short(root: Path, path: Path) -> str:
-    return printable(as_text(path.relative_to(root)))
+    return to_printable(to_text(path.relative_to(root)))
 
 
 def _names(names: list[str]) -> str:
-    shown = [printable(as_text(Path(name))) + "/" for name in names[:MOST_NAMED]]
+    shown = [to_printable(to_text(Path(name))) + "/" for name in names[:MOST_NAMED]]
     return ", ".join(shown + ["..."] * (len(names) > MOST_NAMED))

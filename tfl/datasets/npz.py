@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from tfl.datasets.archive import Archive, Header, Rows, digest_of
-from tfl.datasets.source import BadImage, Dataset, Example, as_text
-from tfl.datasets.splits import usable
+from tfl.datasets.source import BadImage, Dataset, Example, to_text
+from tfl.datasets.splits import require_good
 from tfl.errors import DatasetError
-from tfl.scratch import scratch_folder
-from tfl.spec import DIGEST_PREFIX
-from tfl.text import printable
+from tfl.files.scratch import scratch_folder
+from tfl.specs import DIGEST_PREFIX
+from tfl.text import to_printable
 
 MAX_NAMED = 10  # classes or arrays in one message
 LEAST_WIDTH = 5  # of a grey image (n, h, w): a last axis that is shorter may be of colours
@@ -84,7 +84,7 @@ class NpzDataset:
 
     def _refusal(self, name: str, header: Header | None, expected: str) -> DatasetError:
         received = "missing" if header is None else f"{header.dtype} {header.shape}"
-        return DatasetError(f"{printable(name)} of {self.path} is {received}; expected {expected}")
+        return DatasetError(f"{to_printable(name)} of {self.path} is {received}; expected {expected}")
 
     def _read_ids(self, split: str) -> list[str]:
         return _texts(self.path, f"{split}_ids", self._arrays[f"{split}_ids"])
@@ -109,7 +109,7 @@ class NpzDataset:
         for split, labels in raw.items():
             if labels.max(initial=0) >= len(names):
                 raise DatasetError(
-                    f"{printable(split)}_labels of {self.path} range from {labels.min()} to {labels.max()}; "
+                    f"{to_printable(split)}_labels of {self.path} range from {labels.min()} to {labels.max()}; "
                     f"expected 0 to {len(names) - 1}, the classes being {_listed(names)}"
                 )
         return names, np.arange(len(names))
@@ -123,10 +123,10 @@ class NpzDataset:
         name, version, recorded = _texts(self.path, "dataset", stated)
         if self._recorded != recorded:
             raise DatasetError(
-                f"{self.path} says it is {printable(name)}/{printable(version)}, but its arrays are not those that "
+                f"{self.path} says it is {to_printable(name)}/{to_printable(version)}, but its arrays are not those that "
                 "were written",
                 f"  digest now     {self._recorded}",
-                f"  digest written {printable(recorded)}",
+                f"  digest written {to_printable(recorded)}",
                 "fetch it again, or remove its array `dataset`",
             )
         return name, version
@@ -160,7 +160,7 @@ def write_npz(dataset: Dataset, path: Path) -> None:
     require_new_npz(path)
     arrays: dict[str, np.ndarray | Rows] = {"class_names": np.asarray(dataset.class_names)}
     for split, count in dataset.num_rows.items():
-        examples = list(usable(dataset.examples(split, 0, count)))
+        examples = list(require_good(dataset.examples(split, 0, count)))
         if len(shapes := {example.image.shape for example in examples}) > 1:
             raise DatasetError(f"{dataset.name} has images of {len(shapes)} sizes, which an .npz array cannot hold")
         arrays[f"{split}_images"] = np.stack([example.image for example in examples])
@@ -262,7 +262,7 @@ def _read_labels(path: Path, split: str, labels: Any) -> np.ndarray:
     low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
     if low < 0 or high > LARGEST_LABEL:
         raise DatasetError(
-            f"{printable(split)}_labels of {path} range from {low} to {high}; expected 0 or more "
+            f"{to_printable(split)}_labels of {path} range from {low} to {high}; expected 0 or more "
             "(leave images without a label out of the file)"
         )
     return np.asarray(labels.reshape(-1).astype(np.int64))
@@ -292,11 +292,11 @@ def _texts(path: Path, name: str, values: Any) -> list[str]:
     """
     codes = np.ascontiguousarray(values).view(values.dtype.byteorder + "u4") if values.dtype.kind == "U" else None
     if codes is not None and codes.max(initial=0) > sys.maxunicode:
-        raise DatasetError(f"{printable(name)} of {path} is no text: it holds numbers that stand for no character")
-    return [as_text(value) for value in values]
+        raise DatasetError(f"{to_printable(name)} of {path} is no text: it holds numbers that stand for no character")
+    return [to_text(value) for value in values]
 
 
 def _listed(names: Iterable[Any]) -> str:
-    texts = [printable(str(name)) for name in names]
+    texts = [to_printable(str(name)) for name in names]
     more = f" ... and {len(texts) - MAX_NAMED} more" if len(texts) > MAX_NAMED else ""
     return ", ".join(texts[:MAX_NAMED]) + more

@@ -66,7 +66,7 @@ class CutByImage(Protocol):
         """These rows of a split, in this order; see `Dataset.examples`."""
 
 
-def as_text(value: Any) -> str:
+def to_text(value: Any) -> str:
     """A name, id or path as text that can be written: what is not UTF-8 stands in backslash escapes."""
     if isinstance(value, Path):
         value = os.fsencode(value)

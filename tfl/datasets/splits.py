@@ -14,8 +14,8 @@ import numpy as np
 
 from tfl.datasets.source import BadImage, CutByImage, Dataset, Example, Labelled
 from tfl.errors import DatasetError, SpecError
-from tfl.spec import ROLES, DatasetSpec, Role
-from tfl.text import printable
+from tfl.specs import ROLES, DatasetSpec, Role
+from tfl.text import to_printable
 
 NUM_PLACES = 1 << 64  # see CutByImage.places
 
@@ -53,7 +53,7 @@ class Part:
         return f"{self.split}[{_plain(self.start)}%:{_plain(self.stop)}%]"
 
 
-def resolve(spec: DatasetSpec, dataset: Dataset) -> DatasetSpec:
+def resolve_spec(spec: DatasetSpec, dataset: Dataset) -> DatasetSpec:
     """The spec with the dataset's name and version, and with every split in absolute rows.
 
     Percent slices of a dataset that is cut by image stay in percent, in one spelling.
@@ -63,12 +63,12 @@ def resolve(spec: DatasetSpec, dataset: Dataset) -> DatasetSpec:
         than two classes, or two of one name.
     """
     if len(dataset.class_names) < 2:
-        only = "one class, " + repr(printable(dataset.class_names[0])) if dataset.class_names else "no labels"
+        only = "one class, " + repr(to_printable(dataset.class_names[0])) if dataset.class_names else "no labels"
         raise DatasetError(f"{dataset.name} has {only}; at least two are needed")
     if repeated := sorted(name for name, count in Counter(dataset.class_names).items() if count > 1):
-        shown = ", ".join(repr(printable(name)) for name in repeated[:10])
+        shown = ", ".join(repr(to_printable(name)) for name in repeated[:10])
         raise DatasetError(f"{dataset.name} has several classes of the name {shown}; rename them")
-    chosen = {role: select(dataset, split) for role, split in spec.roles.items()}
+    chosen = {role: select_rows(dataset, split) for role, split in spec.roles.items()}
     placed = [(role, piece) for role, pieces in chosen.items() for piece in pieces]
     for (role, a), (other, b) in combinations(placed, 2):
         if shared := _shared(a, b):
@@ -113,7 +113,7 @@ def split_names(spec: DatasetSpec) -> list[str]:
     return list(dict.fromkeys(name for split in spec.roles.values() for name, _, _ in _parse(split)))
 
 
-def select(dataset: Dataset, split: str) -> list[Interval | Part]:
+def select_rows(dataset: Dataset, split: str) -> list[Interval | Part]:
     """The rows a split expression chooses: `train`, `train[:4000]`, `train[10%:-5%]`, and sums of them with `+`.
 
     Rows are chosen as by `tfds.load`: percentages are rounded to the nearest row, negative bounds count from the end.
@@ -155,10 +155,10 @@ def _part(dataset: CutByImage, split: str, start: Decimal, stop: Decimal) -> Int
     return Part(split, start, stop, np.flatnonzero(is_chosen))
 
 
-def rows(dataset: Dataset, split: str, start: int, stop: int) -> Iterator[Example | BadImage]:
+def read_rows(dataset: Dataset, split: str, start: int, stop: int) -> Iterator[Example | BadImage]:
     """Rows `start` to `stop` of what a split expression chooses, counted from its own beginning."""
     offset = 0
-    for piece in select(dataset, split):
+    for piece in select_rows(dataset, split):
         count = len(piece.rows)
         begin, end = max(start - offset, 0), min(stop - offset, count)
         if begin < end:
@@ -174,10 +174,10 @@ def _examples(dataset: Dataset, piece: Interval | Part, begin: int, end: int) ->
     return dataset.examples_at(piece.split, piece.rows[begin:end].tolist())
 
 
-def known_bad(dataset: Dataset, split: str) -> list[BadImage]:
+def list_bad_images(dataset: Dataset, split: str) -> list[BadImage]:
     """Those images of what a split expression chooses that opening the dataset already found to be unusable."""
     found: list[BadImage] = []
-    for piece in select(dataset, split):
+    for piece in select_rows(dataset, split):
         if isinstance(piece, Interval):
             found.extend(dataset.known_bad(piece.split, piece.start, piece.stop))
             continue
@@ -192,12 +192,12 @@ def count_labels(dataset: Dataset, spec: DatasetSpec) -> dict[Role, np.ndarray] 
         return None
     counts: dict[Role, np.ndarray] = {}
     for role, split in spec.roles.items():
-        labels = [dataset.labels(piece.split)[piece.rows] for piece in select(dataset, split)]
+        labels = [dataset.labels(piece.split)[piece.rows] for piece in select_rows(dataset, split)]
         counts[role] = np.bincount(np.concatenate(labels), minlength=len(dataset.class_names))
     return counts
 
 
-def usable(items: Iterable[Example | BadImage]) -> Iterator[Example]:
+def require_good(items: Iterable[Example | BadImage]) -> Iterator[Example]:
     """The rows, where every one of them is needed.
 
     Raises:
@@ -211,7 +211,7 @@ def usable(items: Iterable[Example | BadImage]) -> Iterator[Example]:
 
 def count_rows(dataset: Dataset, split: str) -> int:
     """How many images a split expression chooses."""
-    return sum(len(piece.rows) for piece in select(dataset, split))
+    return sum(len(piece.rows) for piece in select_rows(dataset, split))
 
 
 def _parse(split: str) -> list[tuple[str, str | None, str | None]]:

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from tfl import assets, places
 from tfl.datasets import depth
-from tfl.datasets.source import BadImage, Example, as_text
+from tfl.datasets.source import BadImage, Example, to_text
 from tfl.errors import AssetError, DatasetError
+from tfl.files import assets, user_folders
 
 _NAME = re.compile(r"\w+(/[\w.+-]+)*(:[\d.]+)?")
 
@@ -97,7 +97,7 @@ class TfdsDataset:
         for first in range(start, stop, ROWS_IN_ONE_GO):
             for images, labels, ids in self._stored(split, first, min(stop, first + ROWS_IN_ONE_GO)):
                 for image, label, id_ in zip(_as_rgb(images), labels.tolist(), ids, strict=True):
-                    yield Example(image, label, as_text(id_))
+                    yield Example(image, label, to_text(id_))
 
     def _stored(self, split: str, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """The rows as TFDS decodes them, some together: images `(n, h, w, c)`, labels and ids `(n,)`.
@@ -212,7 +212,9 @@ def _data_dir() -> str | None:
     usual = Path(tfds.core.constants.DATA_DIR)
     parent = next(folder for folder in usual.absolute().parents if folder.exists())
     is_usable = usual.exists() or os.access(parent, os.W_OK)
-    return None if is_usable and places.has_home(usual) else str(places.writable("tensorflow_datasets"))
+    return (
+        None if is_usable and user_folders.has_home(usual) else str(user_folders.writable_folder("tensorflow_datasets"))
+    )
 
 
 def _unknown(name: str, reason: str) -> DatasetError:
@@ -239,7 +241,7 @@ def _prepare_cifar10(builder: Any) -> None:
             raise AssetError(f"{assets.CIFAR10_URL} cannot be reached")
         _prepare_official(builder)
 
-    assets.first_that_works(
+    assets.try_each(
         builder.info.full_name,
         {"the official archive": official, "its npm copy": lambda: _prepare_cifar10_from_copy(builder)},
         by_hand=f"copy a prepared TensorFlow Datasets folder cifar10/{builder.version} to {builder.data_dir}",

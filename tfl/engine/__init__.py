@@ -5,34 +5,34 @@ Everything that is one backend's own call stands here; the rest of tfl is writte
 
 from tfl.engine import openvino
 from tfl.engine.arithmetic import compile_function, exact_float32
-from tfl.engine.compiled import chosen, compile_model
+from tfl.engine.compiled import compile_model, resolve_engine
 from tfl.engine.forward import Forward
 from tfl.engine.machine import (
+    count_threads,
     default_batch_size,
-    describe,
-    device,
+    describe_engine,
+    device_name,
     has_accelerator,
     is_out_of_memory,
-    shared_evenly,
-    threads,
-    versions,
+    library_versions,
+    round_to_devices,
 )
-from tfl.memory import available_memory
+from tfl.machine.memory import available_memory
 
 __all__ = [
     "Forward",
     "available_memory",
-    "chosen",
     "compile_function",
     "compile_model",
+    "count_threads",
     "default_batch_size",
-    "describe",
-    "device",
+    "describe_engine",
+    "device_name",
     "exact_float32",
     "has_accelerator",
     "is_out_of_memory",
+    "library_versions",
     "openvino",
-    "shared_evenly",
-    "threads",
-    "versions",
+    "resolve_engine",
+    "round_to_devices",
 ]

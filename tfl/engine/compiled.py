@@ -8,15 +8,15 @@ import keras
 from keras import ops
 
 from tfl.engine import openvino, pytorch
-from tfl.engine.machine import OPENVINO, TORCH_COMPILE, has_accelerator, keep_programs, threads
+from tfl.engine.machine import OPENVINO, TORCH_COMPILE, count_threads, has_accelerator, keep_programs
 from tfl.errors import TflError
-from tfl.keras_settings import pinned
+from tfl.machine.keras_settings import pin_keras_settings
 
 BACKENDS = ("tensorflow", "jax", "torch")
 Compiled = Callable[[Any], Any]
 
 
-def chosen(engine: str, compute_dtype: str) -> str:
+def resolve_engine(engine: str, compute_dtype: str) -> str:
     """The engine that a setting means here: `openvino`, `torch.compile`, or the name of the Keras backend.
 
     `auto` is OpenVINO on a processor where it is installed and has the arithmetic; else, and for `keras`, the backend.
@@ -45,12 +45,12 @@ def _obstacle(backend: str, compute_dtype: str) -> str:
         return f"it takes the network from TensorFlow, and KERAS_BACKEND is {backend}"
     if has_accelerator():
         return "it would leave the accelerator idle"
-    if compute_dtype != "float32" and compute_dtype not in (able := openvino.arithmetics()):
+    if compute_dtype != "float32" and compute_dtype not in (able := openvino.supported_dtypes()):
         return f"on this processor it computes in {', '.join(able)}, not in {compute_dtype}"
     return ""
 
 
-@pinned()
+@pin_keras_settings()
 def compile_model(
     model: keras.Model, shape: tuple[int | None, ...], engine: str = "", compute_dtype: str = "float32"
 ) -> Compiled:
@@ -61,7 +61,7 @@ def compile_model(
       compute_dtype: that of the model's layers; of OpenVINO, whose layers are float32, what it has to be told.
     """
     if engine == OPENVINO:
-        return openvino.compile_model(_constant(model, shape), compute_dtype, threads())
+        return openvino.compile_model(_constant(model, shape), compute_dtype, count_threads())
     return _ENGINES[engine or keras.backend.backend()](model, shape)
 
 

@@ -7,15 +7,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfl.backbone import Backbone
+from tfl.backbones.backbone import Backbone
+from tfl.backbones.folding import convert_to_float32, fold_batch_norm
 from tfl.engine.arithmetic import exact_float32
 from tfl.engine.compiled import Compiled, compile_model
 from tfl.engine.machine import OPENVINO, has_accelerator
 from tfl.engine.memory import keep_freed_memory
 from tfl.engine.resizing import has_few_shapes, present_singly
-from tfl.folding import fold_batch_norm, in_float32
-from tfl.keras_settings import pinned
-from tfl.spec import View
+from tfl.machine.keras_settings import pin_keras_settings
+from tfl.specs import View
 
 
 class Forward:
@@ -25,7 +25,7 @@ class Forward:
       engine: of `chosen`, for the network; images are resized by the Keras backend.
     """
 
-    @pinned()
+    @pin_keras_settings()
     def __init__(self, backbone: Backbone, batch_size: int, engine: str = "") -> None:
         spec = backbone.spec
         self._backbone = backbone
@@ -49,7 +49,7 @@ class Forward:
         """
         return self.start(images, view)()
 
-    @pinned()
+    @pin_keras_settings()
     def start(self, images: Sequence[np.ndarray], view: View = "original") -> Callable[[], np.ndarray]:
         """Begin with `features`; what is returned waits for them. An accelerator is at work in the meantime."""
         spare = self._batch_size - len(images)
@@ -62,7 +62,7 @@ class Forward:
             features = self._network(pixels)
         return lambda: np.asarray(ops.convert_to_numpy(features)[: len(images)])
 
-    @pinned()
+    @pin_keras_settings()
     def presented(self, image: np.ndarray, view: View = "original") -> np.ndarray:
         """What the network is shown of an image, float32 `(size, size, 3)`: as large however large the image is."""
         with exact_float32():
@@ -93,5 +93,5 @@ def _prepared(network: keras.Model, engine: str, compute_dtype: str) -> keras.Mo
     """
     runner = engine or keras.backend.backend()
     if runner == OPENVINO:
-        return network if compute_dtype == "float32" else in_float32(network)
+        return network if compute_dtype == "float32" else convert_to_float32(network)
     return network if runner == "tensorflow" else fold_batch_norm(network)

@@ -10,8 +10,8 @@ from typing import Any
 
 import keras
 
-from tfl import places
-from tfl.batches import num_processors
+from tfl.files import user_folders
+from tfl.machine.batching import count_processors
 
 OPENVINO = "openvino"
 TORCH_COMPILE = "torch.compile"
@@ -52,10 +52,10 @@ def default_batch_size(shard_rows: int) -> int:
     At most 256 on each accelerator; more than 32 gains nothing on a processor.
     """
     most = 256 * _num_devices() if has_accelerator() else 32
-    return shared_evenly(math.ceil(shard_rows / math.ceil(shard_rows / most)))
+    return round_to_devices(math.ceil(shard_rows / math.ceil(shard_rows / most)))
 
 
-def shared_evenly(batch_size: int) -> int:
+def round_to_devices(batch_size: int) -> int:
     """The least size from this one on that all devices share evenly: any other each of them would compute in full."""
     return math.ceil(batch_size / _num_devices()) * _num_devices()
 
@@ -77,7 +77,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return is_named or (isinstance(error, RuntimeError) and any(word in str(error) for word in words))
 
 
-def describe(engine: str, batch_size: int) -> dict[str, Any]:
+def describe_engine(engine: str, batch_size: int) -> dict[str, Any]:
     """What the last bits of a forward pass depend on, for a cache's provenance.
 
     Args:
@@ -86,9 +86,9 @@ def describe(engine: str, batch_size: int) -> dict[str, Any]:
     extra = {engine: importlib.metadata.version(engine)} if engine == OPENVINO else {}
     return {
         "engine": engine,
-        "versions": versions() | extra,
+        "versions": library_versions() | extra,
         "device": _described_device(),
-        "threads": threads(),
+        "threads": count_threads(),
         "batch_size": batch_size,
         "environment": arithmetic_environment(),
     }
@@ -103,7 +103,7 @@ def _described_device() -> str:
     """How many devices share a batch, where they are several; which; and of a processor the instruction sets."""
     count = _num_devices()
     sets = [] if has_accelerator() else instruction_sets()
-    return " ".join([*([f"{count} x"] if count > 1 else []), device(), *sets])
+    return " ".join([*([f"{count} x"] if count > 1 else []), device_name(), *sets])
 
 
 def instruction_sets(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
@@ -128,11 +128,11 @@ def keep_programs() -> None:
     import jax
 
     if jax.config.jax_compilation_cache_dir is None and has_accelerator():
-        jax.config.update("jax_compilation_cache_dir", str(places.writable("jax")))
+        jax.config.update("jax_compilation_cache_dir", str(user_folders.writable_folder("jax")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
-def versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
     """Versions of what decides the last bits of a number."""
     backend = keras.backend.backend()
     packages = ["keras", backend, "numpy", *(["jaxlib"] if backend == "jax" else [])]
@@ -140,7 +140,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found}
 
 
-def threads() -> int:
+def count_threads() -> int:
     """Processors that this process may use, or as many as TensorFlow or PyTorch has been told to take."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
@@ -153,15 +153,15 @@ def threads() -> int:
         import torch
 
         return int(torch.get_num_threads())
-    return num_processors()
+    return count_processors()
 
 
 def has_accelerator() -> bool:
     """Whether Keras computes on something else than the processor."""
-    return not device().startswith("CPU ")
+    return not device_name().startswith("CPU ")
 
 
-def device() -> str:
+def device_name() -> str:
     """The accelerator that Keras computes on, or the processor."""
     backend = keras.backend.backend()
     if backend == "tensorflow":

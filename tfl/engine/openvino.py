@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from tfl.extras import absent
+from tfl.machine.packages import hide_packages
 
 DTYPES = {"float32": ("FP32", "f32"), "bfloat16": ("BF16", "bf16"), "float16": ("FP16", "f16")}
 """Of a compute dtype: OpenVINO's words for the processor's ability and for the hint."""
 
 
-def arithmetics() -> list[str]:
+def supported_dtypes() -> list[str]:
     """The compute dtypes that this processor has instructions for."""
-    with without_telemetry():
+    with hide_telemetry():
         import openvino
     able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return [dtype for dtype, (ability, _) in DTYPES.items() if ability in able]
@@ -28,7 +28,7 @@ def compile_model(function: Any, compute_dtype: str, threads: int) -> Callable[[
     Args:
       function: a TensorFlow function of one tensor of static shape, of float32 layers for every `compute_dtype`.
     """
-    with without_telemetry():
+    with hide_telemetry():
         import openvino
     model = openvino.convert_model(function)
     properties = {
@@ -45,6 +45,6 @@ def precision_hint(compute_dtype: str) -> dict[str, str]:
     return {"INFERENCE_PRECISION_HINT": DTYPES[compute_dtype][1]}
 
 
-def without_telemetry() -> contextlib.AbstractContextManager[None]:
+def hide_telemetry() -> contextlib.AbstractContextManager[None]:
     """OpenVINO 2026.4 tells Google Analytics that it was imported, unasked, unless it finds no `openvino_telemetry`."""
-    return absent("openvino_telemetry")
+    return hide_packages("openvino_telemetry")

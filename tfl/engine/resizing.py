@@ -5,9 +5,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfl.backbone import window
+from tfl.backbones.backbone import window
 from tfl.engine.compiled import Compiled
-from tfl.spec import FeatureSpec, View
+from tfl.specs import FeatureSpec, View
 
 
 def has_few_shapes(spec: FeatureSpec) -> bool:

@@ -1,0 +1,1 @@
+"""Encoded images decoded inside a TensorFlow graph, to the pixels that training saw."""

@@ -1,0 +1,1 @@
+"""The formats of an exported model; one file a format."""

@@ -1,0 +1,1 @@
+"""Images to features: the frozen pretrained network, with resizing, views and weights."""

@@ -1,0 +1,1 @@
+"""The one loop over the images, and the assets that it needs."""

@@ -1,0 +1,1 @@
+"""What this machine offers, and what this process sets: memory, threads, packages, child processes, Keras settings."""

@@ -1,0 +1,1 @@
+"""One training: its record, training, evaluation, calibration, few-shot study."""
