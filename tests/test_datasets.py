@@ -28,10 +28,10 @@ from tfl.machine import batching
 from tfl.specs import DatasetSpec
 
 
-class Rows:
+class TwoSplits(datasets.Dataset):
     """A dataset of two splits that has nothing but their sizes."""
 
-    name = "rows"
+    name = "two splits"
     num_rows = {"train": 137, "test": 10}  # noqa: RUF012
 
 
@@ -52,26 +52,26 @@ def test_slices_choose_as_tfds_does(bounds):
     except ValueError:
         first = last = 0
     if first < last:
-        assert datasets.select_rows(Rows, split) == [("train", first, last)]
+        assert datasets.select_rows(TwoSplits(), split) == [("train", first, last)]
     else:
         with pytest.raises(DatasetError, match="chooses no image|but there are 137 rows"):
-            datasets.select_rows(Rows, split)
+            datasets.select_rows(TwoSplits(), split)
 
 
 def test_sums_and_negative_bounds():
-    assert datasets.select_rows(Rows, "train[-7:] + test[:50%]") == [("train", 130, 137), ("test", 0, 5)]
-    assert datasets.count_rows(Rows, "train[-7:]+test[:50%]") == 12
+    assert datasets.select_rows(TwoSplits(), "train[-7:] + test[:50%]") == [("train", 130, 137), ("test", 0, 5)]
+    assert datasets.count_rows(TwoSplits(), "train[-7:]+test[:50%]") == 12
 
 
 @pytest.mark.parametrize("split", ["train[", "train[:1.5]", "train:5", "[1:2]", "train[1:2:3]", "train[1:9%]", ""])
 def test_malformed_splits_are_wrong_usage(split):
     with pytest.raises(SpecError, match="a split is NAME|both rows or both percent"):
-        datasets.select_rows(Rows, split)
+        datasets.select_rows(TwoSplits(), split)
 
 
 def test_unknown_split_names_those_there_are():
     with pytest.raises(DatasetError, match=r"no split 'dev'; it has train, test .*--test-split ''"):
-        datasets.select_rows(Rows, "dev")
+        datasets.select_rows(TwoSplits(), "dev")
 
 
 def test_roles_may_not_share_images(dataset):
@@ -211,7 +211,7 @@ def test_bad_images_of_a_percent_slice_are_known(many):
 @pytest.mark.parametrize("split", ["train[1__0:]", "train[10_:]", "train[:" + "9" * 5000 + "]", "train[:1e1%]"])
 def test_bounds_that_are_no_numbers(split):
     with pytest.raises(SpecError, match="a split is NAME"):
-        datasets.select_rows(Rows, split)
+        datasets.select_rows(TwoSplits(), split)
 
 
 # --- npz
@@ -388,7 +388,7 @@ def test_images_are_decoded_side_by_side_in_their_order_and_few_ahead(monkeypatc
 
     sizes = [1, 2, 3, 4, 50, 4, 3, 2, 1] * 2
     monkeypatch.setattr("os.sched_getaffinity", lambda process: range(4), raising=False)
-    for asked, size in enumerate(batching.parallel_map(work, sizes, int, most=8)):
+    for asked, size in enumerate(batching.parallel_map(work, sizes, int, max_bytes=8)):
         assert size == sizes[asked]
         with lock:
             ahead = begun[asked + 1 :]
@@ -478,7 +478,7 @@ def test_classes_are_those_of_the_training_split_whatever_its_name(folder):
 def test_files_that_are_no_images_by_name_are_counted(folder, caplog):
     (folder / "train" / "cat" / "notes.txt").write_text("hello")
     opened(folder)
-    assert "passed over 1 files, hidden or no images by their names" in caplog.text
+    assert "skipped 1 files, hidden or no images by their names" in caplog.text
 
 
 def test_hidden_files_and_folders_are_passed_over(folder, caplog):
@@ -489,7 +489,7 @@ def test_hidden_files_and_folders_are_passed_over(folder, caplog):
     (folder / "train" / "cat" / "._0.png").write_bytes(b"of macOS")
     dataset = opened(folder)
     assert (dataset.class_names, dataset.num_rows) == (("cat", "dog"), {"train": 12, "test": 6})
-    assert "passed over 3 files" in caplog.text
+    assert "skipped 3 files" in caplog.text
 
 
 # --- bad images in a folder
@@ -828,12 +828,12 @@ def test_names_that_tfds_hands_to_others_are_refused(name, monkeypatch):
     import tensorflow_datasets as tfds
 
     monkeypatch.setattr(tfds, "builder", lambda name, **where: pytest.fail("asked"))
-    with pytest.raises(DatasetError, match="no TensorFlow Datasets name"):
+    with pytest.raises(DatasetError, match="or a TensorFlow Datasets name"):
         datasets.open_dataset(DatasetSpec(dataset=name))
 
 
 def test_unknown_name_says_what_is_expected():
-    with pytest.raises(DatasetError, match="'no_such_set' is no .npz file, no folder and no TensorFlow Datasets name"):
+    with pytest.raises(DatasetError, match="'no_such_set' is not an .npz file, a folder or a TensorFlow Datasets name"):
         datasets.open_dataset(DatasetSpec(dataset="no_such_set"))
 
 
@@ -847,7 +847,7 @@ def test_tfds_set_without_ids_and_in_grey(tmp_path, monkeypatch, capfd):
     assert [example.id for example in examples] == [f"dummy_mnist-train.tfrecord-00000-of-00001__{i}" for i in (3, 4)]
     assert [example.image.shape for example in examples] == [(28, 28, 3)] * 2
     assert source.class_names == tuple("0123456789")
-    monkeypatch.setattr("tfl.datasets.tfds.ROWS_IN_ONE_GO", 4)
+    monkeypatch.setattr("tfl.datasets.tfds.ROWS_PER_PIPELINE", 4)
     assert [example.id for example in source.examples("train", 1, 10)] == [
         f"dummy_mnist-train.tfrecord-00000-of-00001__{i}" for i in range(1, 10)
     ]
@@ -868,7 +868,7 @@ def test_undecodable_tfds_record_is_named(tmp_path, monkeypatch, is_flipped, mes
             writer.write(record.replace(b"\x89PNG", b"none") if row == 4 else record)
     if is_flipped:
         path.write_bytes(path.read_bytes().replace(b"none", b"some"))  # now its checksum is wrong as well
-    monkeypatch.setattr("tfl.datasets.tfds.MOST_ROWS", 2)
+    monkeypatch.setattr("tfl.datasets.tfds.MAX_BLOCK_ROWS", 2)
     with pytest.raises(DatasetError, match=rf"cannot read rows 3 to 5 of 'train' of dummy_mnist/3.*{message}"):
         list(source.examples("train", 1, 10))
     assert len(list(source.examples("train", 0, 4))) == 4

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tfl import datasets
 from tfl.artefacts import predict
-from tfl.datasets import files
+from tfl.datasets import files, walk
 from tfl.errors import DatasetError
 from tfl.specs import DatasetSpec
 
@@ -89,7 +89,7 @@ def test_links_to_folders_are_followed_and_rings_are_cut(photos, tmp_path, caplo
     expected = [photos / "a.png", photos / "album.jpg" / "b.PNG", photos / "linked" / "more.png"]
     assert files.list_images(photos) == expected
     for name in ("self", "album.jpg/top", "linked/up"):
-        assert f"passed over {photos}/{name}: it leads back to a folder that holds it" in caplog.text
+        assert f"skipped {photos}/{name}: it leads back to a folder that holds it" in caplog.text
     assert found(photos / "**" / "*.png") == [str(photos / "a.png"), str(photos / "linked" / "more.png")]
 
 
@@ -117,16 +117,16 @@ def test_a_folder_is_listed_under_its_real_name_and_files_under_each_of_theirs(t
 
 def test_a_folder_that_cannot_be_listed_is_said(photos, monkeypatch, caplog):
     """As another user's: root, whom tests may run as, can list everything."""
-    scan = files.scan
+    scan = walk.scan
 
     def refusing(folder):
         if folder.name == "album.jpg":
             raise PermissionError(13, "Permission denied")
         return scan(folder)
 
-    monkeypatch.setattr(files, "scan", refusing)
+    monkeypatch.setattr(walk, "scan", refusing)
     assert found(photos) == [str(photos / "a.png")]
-    assert f"passed over {photos}/album.jpg: Permission denied" in caplog.text
+    assert f"skipped {photos}/album.jpg: Permission denied" in caplog.text
 
 
 def test_suffixes_in_any_case(tmp_path):

@@ -5,16 +5,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tfl import heads
 from tfl.artefacts import export, parity
 from tfl.errors import ExportError, RunError
 from tfl.extraction.precompute import precompute
-from tfl.heads import knn, logistic, mlp, ridge, sgd
-from tfl.heads.model import dense, neighbours
-from tfl.runs import few_shot, record, run
-from tfl.runs.run import Run
+from tfl.heads import Best, Grid, Knn, Logistic, Mlp, Reference, Ridge
+from tfl.heads.loading import load_head
+from tfl.heads.model import build_dense, build_neighbours
+from tfl.heads.solvers import grid, knn, logistic, mlp, reference, ridge
+from tfl.runs import few_shot, logits, training
+from tfl.runs.checksums import write_checksums
+from tfl.runs.evaluation import evaluate
+from tfl.runs.folder import Run, open_run
+from tfl.runs.training import train
 from tfl.specs import Artefact
-from tfl.specs.recipes import Best, Grid, Knn, Logistic, Mlp, Reference, Ridge, Selection, Shots
+from tfl.specs.training import Selection, Shots
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
 
@@ -41,16 +45,16 @@ def diverging(monkeypatch):
         *before, (kernel, bias) = parameters
         kernel = np.array(kernel)
         kernel[0, 0] = value
-        return dense([*before, (kernel, bias)])
+        return build_dense([*before, (kernel, bias)])
 
     def broken_memory(memory, votes, *rest):
         votes = np.array(votes)
         votes[0, 0] = np.inf
-        return neighbours(memory, votes, *rest)
+        return build_neighbours(memory, votes, *rest)
 
-    for module in (logistic, mlp, ridge, sgd):
-        monkeypatch.setattr(module, "dense", broken)
-    monkeypatch.setattr(knn, "neighbours", broken_memory)
+    for module in (grid, logistic, mlp, reference, ridge):
+        monkeypatch.setattr(module, "build_dense", broken)
+    monkeypatch.setattr(knn, "build_neighbours", broken_memory)
 
 
 @pytest.mark.usefixtures("diverging")
@@ -59,14 +63,14 @@ def test_no_recipe_leaves_a_head_that_is_not_finite(cache, tmp_path, recipe):
     name = type(recipe).__name__.lower()
     message = f"the recipe {name} diverged: 1 of .* values of the head's .* are not finite .*; (try|precompute)"
     with pytest.raises(RunError, match=message):
-        run.train(cache, recipe, runs_dir=tmp_path / "runs")
+        train(cache, recipe, runs_dir=tmp_path / "runs")
     assert not list((tmp_path / "runs").iterdir())
 
 
 @pytest.mark.usefixtures("diverging")
 def test_no_recipe_of_best_is_left_either(cache, tmp_path, caplog):
     with pytest.raises(RunError, match="it diverged: 1 of 15 values of the head's"):
-        run.train(cache, Best(candidates=3), runs_dir=tmp_path / "runs")
+        train(cache, Best(candidates=3), runs_dir=tmp_path / "runs")
     assert [name for name in ("ridge", "logistic", "knn") if f"{name} is left out: it diverged" in caplog.text] == [
         "ridge",
         "logistic",
@@ -76,10 +80,10 @@ def test_no_recipe_of_best_is_left_either(cache, tmp_path, caplog):
 
 def test_best_goes_on_without_a_recipe_that_diverged(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        ridge, "dense", lambda parameters: dense([(kernel * np.nan, bias) for kernel, bias in parameters])
+        ridge, "build_dense", lambda parameters: build_dense([(kernel * np.nan, bias) for kernel, bias in parameters])
     )
-    folder = run.train(cache, Best(candidates=2), runs_dir=tmp_path / "runs")
-    assert run.open_run(folder).description["chosen"]["recipe"] == "logistic"
+    folder = train(cache, Best(candidates=2), runs_dir=tmp_path / "runs")
+    assert open_run(folder).record.chosen.recipe == "logistic"
 
 
 @pytest.mark.usefixtures("diverging")
@@ -91,25 +95,23 @@ def test_a_study_of_few_images_measures_no_such_head(cache, tmp_path, recipe):
 
 def test_a_loss_that_is_not_finite_is_refused(cache, tmp_path, monkeypatch):
     """Weights may be numbers, and answers none: their sum is more than float32 holds."""
-    fit = heads.fit
 
-    def overflowing(*args, **kwargs):
-        _, history = fit(*args, **kwargs)
-        return dense([(np.full((5, 3), 3e38, np.float32), np.full(3, -3e38, np.float32))]), history
+    def overflow(self, train, *rest):
+        return build_dense([(np.full((5, 3), 3e38, np.float32), np.full(3, -3e38, np.float32))]), []
 
-    monkeypatch.setattr(heads, "fit", overflowing)
+    monkeypatch.setattr(Reference, "fit", overflow)
     monkeypatch.setattr(
-        heads, "compute_logits", lambda model, features: np.full((len(features), 3), np.nan, np.float32)
+        logits, "compute_logits", lambda head, features: np.full((len(features), 3), np.nan, np.float32)
     )
     with pytest.raises(
         RunError, match=r"the recipe reference diverged: the loss on the test rows is nan.*learning-rate"
     ):
-        run.train(cache, Reference(epochs=1), runs_dir=tmp_path / "runs")
+        train(cache, Reference(epochs=1), runs_dir=tmp_path / "runs")
 
 
 def with_nan(path):
     """Replace a run's head by one with a NaN."""
-    model = heads.load_head(path)
+    model = load_head(path)
     weights = model.get_weights()
     weights[0][1, 1] = np.nan
     model.set_weights(weights)
@@ -117,20 +119,20 @@ def with_nan(path):
 
 
 def test_a_head_that_is_not_finite_is_not_loaded(cache, tmp_path):
-    folder = run.train(cache, Reference(epochs=1), runs_dir=tmp_path / "runs")
+    folder = train(cache, Reference(epochs=1), runs_dir=tmp_path / "runs")
     with_nan(folder / "head.keras")
-    record.write_checksums(folder)  # else the change itself is refused
+    write_checksums(folder)  # else the change itself is refused
     message = "head.keras cannot be loaded: it holds no numbers: 1 of 15 values of the head's .* are not finite"
     with pytest.raises(RunError, match=message):
-        run.evaluate(folder)
+        evaluate(folder)
     with pytest.raises(RunError, match=message):
         export.export(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_answers_that_are_not_finite_never_pass_the_gate(cache, dataset, tmp_path, monkeypatch, value):
-    folder = run.train(cache, Reference(epochs=1), runs_dir=tmp_path / "runs")
+def test_answers_that_are_not_finite_never_pass(cache, dataset, tmp_path, monkeypatch, value):
+    folder = train(cache, Reference(epochs=1), runs_dir=tmp_path / "runs")
     load_head = Run.load_head
 
     def broken(self, cache=None):
@@ -153,17 +155,17 @@ def test_answers_that_are_not_finite_never_pass_the_gate(cache, dataset, tmp_pat
 )
 def test_parity_of_what_is_no_number_is_no_parity(answer, expected):
     with np.errstate(all="ignore"):
-        same = parity._parity(np.full((2, 3), answer), np.full((2, 3), expected), 1e9)
+        same = parity._compare_logits(np.full((2, 3), answer), np.full((2, 3), expected), 1e9)
     with pytest.raises(ExportError, match="does not answer as the cache did"):
-        parity._require_parity(same, "test", Artefact())
+        parity._require_parity(same, "test", Artefact(), 0.0)
 
 
 def test_calibration_does_not_hide_it(cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(heads, "apply_temperature", lambda model, temperature: broken_of(model))
+    monkeypatch.setattr(training, "apply_temperature", lambda model, temperature: broken_of(model))
 
     def broken_of(model):
         model.set_weights([weight * np.nan for weight in model.get_weights()])
         return model
 
     with pytest.raises(RunError, match="the recipe ridge diverged: 15 of 15 values"):
-        run.train(cache, Ridge(), replace(Selection(), calibrate=True), runs_dir=tmp_path / "runs")
+        train(cache, Ridge(), replace(Selection(), calibrate=True), runs_dir=tmp_path / "runs")

@@ -11,16 +11,22 @@ import pytest
 import tiny
 from conftest import write_npz
 
-from tfl import datasets, heads
-from tfl.artefacts import export, limits, parity, runtimes
-from tfl.artefacts.combined import Combined, folded
+from tfl import datasets
+from tfl.artefacts import export, limits, parity
+from tfl.artefacts.candidate import Candidate
+from tfl.artefacts.combined import Combined, fold
+from tfl.artefacts.formats import FORMATS as KINDS
+from tfl.artefacts.formats import open_model, require_format
 from tfl.artefacts.predict import predict
 from tfl.backbones.backbone import build_backbone
 from tfl.errors import ExportError, ExtraError, SpecError
 from tfl.extraction.precompute import precompute
-from tfl.runs import run
+from tfl.heads import Knn, Reference
+from tfl.heads.model import build_dense, build_neighbours
+from tfl.runs.evaluation import evaluate
+from tfl.runs.folder import open_run
+from tfl.runs.training import train
 from tfl.specs import Artefact, DatasetSpec, FeatureSpec, Settings
-from tfl.specs.recipes import Knn, Reference
 
 RUNTIMES = {
     "onnx": ("tf2onnx", "onnxruntime"),
@@ -40,8 +46,7 @@ def need(name):
 
 @pytest.fixture(scope="module", autouse=True)
 def _tiny():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keras.applications, "Tiny", tiny.Tiny, raising=False)
+    with tiny.registered():
         yield
 
 
@@ -60,17 +65,22 @@ def combined_of(backbone, views=("original",), knn=False):
     if knn:
         memory = rng.normal(size=(20, 5)).astype(np.float32)
         memory /= np.linalg.norm(memory, axis=1, keepdims=True)
-        model = heads.model.neighbours(memory, np.eye(3, dtype=np.float32)[rng.integers(0, 3, 20)], 4, 0.1)
+        model = build_neighbours(memory, np.eye(3, dtype=np.float32)[rng.integers(0, 3, 20)], 4, 0.1)
     else:
         parameters = [(rng.normal(size=(5, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32))]
-        model = heads.model.dense(parameters)
+        model = build_dense(parameters)
     model.trainable = False
-    return Combined(backbone.shown(views), backbone.over(views), model, NAMES)
+    return Combined(backbone.build_views(views), backbone.build_view_mean(views), model, NAMES)
 
 
 def saved(combined, folder, artefact, calibration=()):
+    """Write a model that is given, instead of the one that a candidate prepares."""
     folder.mkdir()
-    export._save(combined, folder, artefact, lambda: calibration)
+    candidate = Candidate(None, None, combined, artefact)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Candidate, "prepare", lambda self: combined)
+        patch.setattr(Candidate, "_read_calibration", lambda self: calibration)
+        candidate.save(folder)
     return folder
 
 
@@ -85,12 +95,12 @@ FORMATS = ("saved-model", "keras", "onnx", "litert", "openvino")
 def test_any_batch_and_any_size_folded_with_views(name, backbone, tmp_path):
     need(name)
     combined = combined_of(backbone, ("original", "hflip", "crop1"))
-    answer = runtimes.open_model(saved(folded(combined), tmp_path / "model", Artefact(name)))
+    answer = open_model(saved(fold(combined), tmp_path / "model", Artefact(name)))
     for shape in [(1, 1, 1), (2, 64, 48), (5, 10, 9), (1, 30, 7)]:
         images = images_of(*shape)
         outputs = answer(images)
         assert set(outputs) >= {"probabilities", "logits", "class_index"}
-        expected = combined.logits_of(images)
+        expected = combined.compute_logits(images)
         np.testing.assert_allclose(outputs["logits"], expected, rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(outputs["class_index"], expected.argmax(axis=1))
         np.testing.assert_allclose(np.sum(outputs["probabilities"], axis=1), 1, rtol=1e-5)
@@ -107,9 +117,9 @@ def test_any_batch_and_any_size_folded_with_views(name, backbone, tmp_path):
 def test_a_head_that_votes(name, backbone, tmp_path):
     need(name)
     combined = combined_of(backbone, knn=True)
-    answer = runtimes.open_model(saved(combined, tmp_path / "model", Artefact(name)))
+    answer = open_model(saved(combined, tmp_path / "model", Artefact(name)))
     images = images_of(4, 10, 9)
-    np.testing.assert_allclose(answer(images)["logits"], combined.logits_of(images), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(answer(images)["logits"], combined.compute_logits(images), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["saved-model", "onnx", "litert", "openvino"])
@@ -118,8 +128,8 @@ def test_float16_rounds_the_weights_and_nothing_else(name, backbone, tmp_path, m
     monkeypatch.setattr("tfl.artefacts.formats.onnx.LEAST_VALUES", 1)
     combined = combined_of(backbone)
     images = images_of(4, 10, 9)
-    rounded = runtimes.open_model(saved(combined, tmp_path / "model", Artefact(name, "float16")))(images)["logits"]
-    expected = combined.logits_of(images)
+    rounded = open_model(saved(combined, tmp_path / "model", Artefact(name, "float16")))(images)["logits"]
+    expected = combined.compute_logits(images)
     assert 1e-6 < np.abs(rounded - expected).max() / np.abs(expected).max() < 5e-3
 
 
@@ -127,9 +137,9 @@ def test_int8(backbone, tmp_path):
     need("litert")
     combined = combined_of(backbone)
     images = images_of(32, 10, 9)
-    folder = saved(folded(combined), tmp_path / "model", Artefact("litert", "int8"), list(images))
-    rounded = runtimes.open_model(folder)(images)["logits"]
-    expected = combined.logits_of(images)
+    folder = saved(fold(combined), tmp_path / "model", Artefact("litert", "int8"), list(images))
+    rounded = open_model(folder)(images)["logits"]
+    expected = combined.compute_logits(images)
     assert 1e-4 < np.abs(rounded - expected).max() / np.abs(expected).max() < 0.1
 
 
@@ -158,9 +168,7 @@ def test_twice_the_same_tensors(name, quantize, backbone, tmp_path, monkeypatch)
     need(name)
     monkeypatch.setattr("tfl.artefacts.formats.onnx.LEAST_VALUES", 1)
     artefact = Artefact(name, quantize)
-    first, second = (
-        tensors_of(saved(folded(combined_of(backbone)), tmp_path / str(i), artefact), name) for i in (1, 2)
-    )
+    first, second = (tensors_of(saved(fold(combined_of(backbone)), tmp_path / str(i), artefact), name) for i in (1, 2))
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -173,12 +181,12 @@ def trained(_tiny, tmp_path_factory):
     return SimpleNamespace(
         dataset=dataset,
         cache=cache,
-        run=run.train(cache, Reference(epochs=5, learning_rate=0.1), runs_dir=root / "runs"),
+        run=train(cache, Reference(epochs=5, learning_rate=0.1), runs_dir=root / "runs"),
     )
 
 
 @pytest.mark.parametrize("name", ["keras", "onnx", "litert", "openvino", "torch"])
-def test_exported_through_the_gate(name, trained, tmp_path, monkeypatch):
+def test_exported_and_proven(name, trained, tmp_path, monkeypatch):
     need(name)
     opened, seen = [], []
     open_dataset = datasets.open_dataset
@@ -187,26 +195,28 @@ def test_exported_through_the_gate(name, trained, tmp_path, monkeypatch):
     )
     out = tmp_path / "model"
     artefact = Artefact(name, assert_accuracy_at_least=0.5)
-    parity = export.export(trained.run, out, artefact=artefact, on_progress=seen.append)
+    parity = export.export(
+        trained.run, out, artefact=artefact, on_progress=lambda now: seen.append((now.finished, now.total))
+    )
     assert len(opened) == 1
-    assert [(each.finished, each.total) for each in seen] == [(i, 40) for i in range(1, 41)]
+    assert seen == [(i, 40) for i in range(1, 41)]
     assert (parity.num_images, parity.same_class) == (46, 1.0)
     assert parity.error < 1e-3
     description = json.loads((out / "tfl.json").read_text())
     assert description["class_names"] == list(NAMES)
-    assert set(description["versions"]) >= set(export.PACKAGES.get(name, ("keras",)))
+    assert set(description["versions"]) >= {"keras", *KINDS[name].packages}
     assert description["measured"]["num_images"] == 40
-    assert description["measured"]["accuracy"] == run.evaluate(trained.run)["accuracy"]
+    assert description["measured"]["accuracy"] == evaluate(trained.run).accuracy
     assert f"{description['measured']['accuracy']:.2%} of 40" in (out / "README.md").read_text()
     from PIL import Image
 
     Image.new("RGB", (31, 17), (200, 60, 60)).save(tmp_path / "red.png")
     (prediction,) = predict(out, [tmp_path / "red.png"])
-    assert prediction["class_name"] == "red"
+    assert prediction.class_name == "red"
 
 
 def test_too_little_accuracy_leaves_nothing(trained, tmp_path):
-    untrained = run.train(trained.cache, Reference(epochs=1, learning_rate=1e-9), runs_dir=tmp_path / "runs")
+    untrained = train(trained.cache, Reference(epochs=1, learning_rate=1e-9), runs_dir=tmp_path / "runs")
     with pytest.raises(ExportError, match=r"of 40 test images right; at least 99.00% was asked for. Nothing was left"):
         export.export(untrained, tmp_path / "model", artefact=Artefact("keras", assert_accuracy_at_least=0.99))
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
@@ -226,7 +236,11 @@ def test_a_missing_extra_is_named(name, module, trained, tmp_path, monkeypatch):
 
 def test_what_a_format_cannot_do_is_refused():
     with pytest.raises(SpecError, match="quantize int8 is for litert, got format onnx"):
-        Artefact("onnx", "int8")
+        require_format(Artefact("onnx", "int8"))
+    with pytest.raises(SpecError, match="format is one of saved-model, keras, .*; got 'pickle'"):
+        require_format(Artefact("pickle"))
+    with pytest.raises(SpecError, match="quantize int4 is for nothing, got format keras"):
+        require_format(Artefact("keras", "int4"))
     with pytest.raises(SpecError, match="assert_accuracy_at_least is in 0..1, got 90"):
         Artefact(assert_accuracy_at_least=90)
 
@@ -251,29 +265,24 @@ def test_what_a_format_cannot_do_is_refused():
 )
 def test_what_a_format_is_said_to_carry_it_carries(name, change, trained, tmp_path):
     need(name)
-    opened = run.open_run(trained.run)
-    cache = opened.open_cache()
     spec = replace(FEATURES, **change)
-    limits.require_possible(
-        opened, SimpleNamespace(spec=replace(cache.spec, features=spec), num_rows=cache.num_rows), Artefact(name)
-    )
     combined = combined_of(build_backbone(spec))
-    shipped = export._shipped(combined, spec, ("original",), Artefact(name))
-    answer = runtimes.open_model(saved(shipped, tmp_path / "model", Artefact(name)))
+    limits.require_possible(KINDS[name], spec, combined.head)
+    fake_run = SimpleNamespace(spec=SimpleNamespace(features=spec), views=("original",))
+    shipped = Candidate(fake_run, None, combined, Artefact(name)).prepare()
+    answer = open_model(saved(shipped, tmp_path / "model", Artefact(name)))
     for shape in [(1, 1, 1), (2, 64, 48), (3, 12, 12), (5, 10, 9), (1, 7, 30)]:
-        expected = combined.logits_of(images_of(*shape))
+        expected = combined.compute_logits(images_of(*shape))
         difference = np.abs(answer(images_of(*shape))["logits"] - expected).max() / np.abs(expected).max()
         assert difference < parity.TOLERANCES[spec.compute_dtype], shape
 
 
 def test_what_a_converter_says_is_said(backbone, tmp_path, monkeypatch):
-    from tfl.artefacts.formats import onnx
-
     def fail_with(error):
         def save(*arguments):
             raise error
 
-        monkeypatch.setattr(onnx, "save", save)
+        monkeypatch.setitem(KINDS, "onnx", replace(KINDS["onnx"], save=save))
         saved(combined_of(backbone), tmp_path / type(error).__name__, Artefact("onnx"))
 
     with pytest.raises(ExportError, match="^onnx could not carry this model: no such operation"):
@@ -284,8 +293,8 @@ def test_what_a_converter_says_is_said(backbone, tmp_path, monkeypatch):
 
 
 def test_a_head_of_tfls_own_is_refused_where_it_cannot_be_carried(trained, tmp_path):
-    voting = run.train(trained.cache, Knn(neighbours=(5,)), runs_dir=tmp_path / "runs")
-    with pytest.raises(ExportError, match=r"votes among neighbours in a layer of tfl's own, which the format keras"):
+    voting = train(trained.cache, Knn(neighbours=(5,)), runs_dir=tmp_path / "runs")
+    with pytest.raises(ExportError, match=r"has a layer of tfl's own, Neighbours, which the format keras cannot"):
         export.export(voting, tmp_path / "model", artefact=Artefact("keras"))
 
 
@@ -298,11 +307,10 @@ def test_a_head_of_tfls_own_is_refused_where_it_cannot_be_carried(trained, tmp_p
     ],
 )
 def test_what_a_format_cannot_carry_is_refused(change, name, message, trained):
-    cache = run.open_run(trained.run).open_cache()
-    features = replace(cache.spec.features, **change)
-    other = SimpleNamespace(spec=replace(cache.spec, features=features), num_rows=cache.num_rows)
+    opened = open_run(trained.run)
+    features = replace(opened.spec.features, **change)
     with pytest.raises(ExportError, match=message):
-        limits.require_possible(run.open_run(trained.run), other, Artefact(name))
+        limits.require_possible(KINDS[name], features, opened.load_head())
 
 
 def test_formats_that_need_tensorflow(trained, tmp_path, monkeypatch):

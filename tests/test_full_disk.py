@@ -46,7 +46,7 @@ def largest_file(num_bytes):
 
 
 def test_a_disk_without_room_for_the_first_file(tmp_path):
-    with largest_file(0), pytest.raises(CacheError, match=r"c.h5.partial has no room"), partial(tmp_path).held():
+    with largest_file(0), pytest.raises(CacheError, match=r"c.h5.partial has no room"), partial(tmp_path).hold():
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -54,7 +54,7 @@ def test_a_disk_without_room_for_the_first_file(tmp_path):
 @pytest.mark.parametrize("kilobytes", [0, 1, 100, 600])
 def test_shard_that_does_not_fit_leaves_nothing_half_written(tmp_path, kilobytes):
     unfinished = partial(tmp_path)
-    with unfinished.held():
+    with unfinished.hold():
         with (
             largest_file(kilobytes * 1000),
             pytest.raises(CacheError, match=r"has no room: 6..,... bytes are needed there \(File too large"),
@@ -69,7 +69,7 @@ def test_shard_that_does_not_fit_leaves_nothing_half_written(tmp_path, kilobytes
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.6, 0.9, 0.99, 0.9999])
 def test_merge_that_does_not_fit_keeps_the_shards(tmp_path, share):
     unfinished = partial(tmp_path)
-    with unfinished.held():
+    with unfinished.hold():
         fill(unfinished)
         before = sorted(unfinished.folder.iterdir())
         with (
@@ -89,7 +89,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import test_full_disk as t
 unfinished = t.partial(Path(sys.argv[2]))
-with unfinished.held():
+with unfinished.hold():
     t.fill(unfinished)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
     try:
@@ -121,7 +121,7 @@ def small_disk(tmp_path):
 
 def test_a_disk_that_is_full_in_the_merge(small_disk):
     unfinished = partial(small_disk)
-    with unfinished.held():
+    with unfinished.hold():
         fill(unfinished)
         with pytest.raises(
             CacheError, match=r"has no room: 2,...,... bytes are needed there \(No space left on device\)"
@@ -146,7 +146,7 @@ def test_the_need_falls_with_every_finished_shard(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": 0}))
     needs = []
     unfinished = begin(tmp_path / "c.h5")
-    with unfinished.held():
+    with unfinished.hold():
         while unfinished.missing():
             with pytest.raises(CacheError, match="and ([0-9,]+) are needed") as error:
                 unfinished.require_room(3)

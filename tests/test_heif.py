@@ -154,5 +154,5 @@ def test_versions_of_other_folders_do_not_depend_on_it(folder, without, monkeypa
 def test_heic_among_others_is_said(folder, without, caplog):
     shutil.copy(folder / "train" / "cat" / "0.png", folder / "train" / "cat" / "0.heic")
     opened(folder)
-    assert "passed over 1 files, hidden or no images by their names: .heic (1), such as " in caplog.text
+    assert "skipped 1 files, hidden or no images by their names: .heic (1), such as " in caplog.text
     assert "pip install '.[heic]'" in caplog.text

@@ -19,11 +19,13 @@ from golden import make_format_1 as golden
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfl import heads
 from tfl.cache import Cost, PartialCache, open_cache, verification
 from tfl.errors import BackboneError, CacheError, RunError
 from tfl.files import hdf5, trust
-from tfl.specs.recipes import Reference
+from tfl.heads import Reference
+from tfl.heads.examples import InMemory
+from tfl.heads.loading import load_head
+from tfl.heads.solvers.reference import fit
 
 LAB = Path(__file__).with_name("fuzz_lab.py")
 GOLDEN = Path(__file__).parent / "golden" / "format-1.h5"
@@ -136,7 +138,7 @@ HOSTILE = {
     "other values": (lambda f: f[FEATURES].__setitem__((3, 3), 7), "are not those that were written"),
     "repeated id": (
         lambda f: f["test/ids"].__setitem__(1, b"train/z3.png"),
-        "the id 'train/z3.png' stands in two rows",
+        "the id 'train/z3.png' appears in two rows",
     ),
 }
 
@@ -190,7 +192,7 @@ HOSTILE_VIEWS = {
 def test_views_that_the_format_does_not_allow_are_refused(tmp_path, kind):
     spec = replace(golden.SPEC, views=("original", "hflip", "crop1"))
     partial = PartialCache(tmp_path / "views.h5", spec, golden.NUM_ROWS, {"engine": "none", "shard_rows": 200})
-    with partial.held():
+    with partial.hold():
         for shard in partial.missing():
             rows = golden.rows(*shard)
             views = {"hflip": -rows.features, "crop1": rows.features}
@@ -248,10 +250,10 @@ def test_a_file_that_changes_while_it_is_examined_is_not_noted(path, monkeypatch
         path.write_bytes(b"another")
         return []
 
-    monkeypatch.setattr(trust, "problems_of", swap)
+    monkeypatch.setattr(trust, "find_problems", swap)
     with pytest.raises(CacheError):
         open_cache(path)
-    assert not trust.is_known(path)
+    assert not trust.is_trusted(path)
 
 
 def test_files_are_noted_whatever_their_names(tmp_path):
@@ -259,9 +261,9 @@ def test_files_are_noted_whatever_their_names(tmp_path):
     folder.mkdir()
     (folder / "c.h5").write_bytes(GOLDEN.read_bytes())
     open_cache(folder / "c.h5")
-    assert trust.is_known(folder / "c.h5")
+    assert trust.is_trusted(folder / "c.h5")
     assert not trust.is_own(folder / "c.h5")
-    trust.remember(folder / "c.h5", is_own=True)
+    trust.mark_own(folder / "c.h5")
     assert trust.is_own(folder / "c.h5")
 
 
@@ -386,7 +388,7 @@ def test_weights_in_a_ring_are_walked_once(tmp_path):
     path = weights(tmp_path / "w.h5", lambda f: f.__setitem__("layers/ring", f["layers"]))
     assert hdf5.find_problems(path) == []
     hdf5.require_harmless(path, BackboneError)
-    assert trust.is_known(path)
+    assert trust.is_trusted(path)
 
 
 def test_weights_cut_short_are_refused(tmp_path):
@@ -425,7 +427,7 @@ def test_the_tools_of_hdf5_read_it(path, command, shown):
 
 @pytest.fixture
 def head_file(tmp_path):
-    model, _ = heads.fit(Reference(epochs=1), heads.InMemory(np.eye(4, 3, dtype=np.float32), np.arange(4) % 2), 2)
+    model, _ = fit(Reference(epochs=1), InMemory(np.eye(4, 3, dtype=np.float32), np.arange(4) % 2), 2)
     model.save(tmp_path / "head.keras")
     return tmp_path / "head.keras"
 
@@ -475,7 +477,7 @@ def test_a_head_that_is_more_than_a_dense_layer_is_refused(head_file, change, me
     monkeypatch.chdir(head_file.parent)
     rewritten(head_file, change)
     with pytest.raises(RunError, match=f"head.keras cannot be loaded: {message}"):
-        heads.load_head(head_file)
+        load_head(head_file)
     assert not (head_file.parent / "trace").exists()
 
 
@@ -487,26 +489,26 @@ def test_a_head_whose_weights_reach_out_is_refused(head_file, tmp_path):
         file["layers/dense/vars/0"] = h5py.ExternalLink("/etc/passwd", "/x")
     rewritten(head_file, weights=(tmp_path / "w.h5").read_bytes())
     with pytest.raises(RunError, match="(?s)cannot be trusted.*holds a link"):
-        heads.load_head(head_file)
+        load_head(head_file)
 
 
 def test_a_head_of_a_padded_configuration_is_refused(head_file):
     rewritten(head_file, lambda layers: layers[0]["config"].update(padding="x" * (2 << 20)))
     with pytest.raises(RunError, match="its member config.json has 2,.* bytes; at most 1,048,576 are read"):
-        heads.load_head(head_file)
+        load_head(head_file)
 
 
 def test_a_compressed_head_is_refused(head_file):
     rewritten(head_file, weights=bytes(10**6), compression=zipfile.ZIP_DEFLATED)
     with pytest.raises(RunError, match="its member config.json is compressed"):
-        heads.load_head(head_file)
+        load_head(head_file)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04"])
 def test_a_head_that_is_no_archive_is_refused(head_file, content):
     head_file.write_bytes(content)
     with pytest.raises(RunError, match="cannot be loaded: .*; train again"):
-        heads.load_head(head_file)
+        load_head(head_file)
 
 
 def test_a_head_cut_short_is_refused(head_file):
@@ -514,11 +516,11 @@ def test_a_head_cut_short_is_refused(head_file):
     for size in range(0, len(whole), 997):
         head_file.write_bytes(whole[:size])
         with pytest.raises(RunError, match="cannot be loaded"):
-            heads.load_head(head_file)
+            load_head(head_file)
 
 
 def test_a_head_comes_back_as_it_was_saved(head_file):
-    theirs, ours = keras.saving.load_model(head_file), heads.load_head(head_file)
+    theirs, ours = keras.saving.load_model(head_file), load_head(head_file)
     for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert trust.is_known(head_file)
+    assert trust.is_trusted(head_file)

@@ -10,16 +10,17 @@ import keras
 import numpy as np
 import pytest
 
-from tfl import engine, heads
+from tfl import backbones, engine
 from tfl.artefacts.export import export
-from tfl.backbones import backbone
 from tfl.cache import open_cache
 from tfl.extraction.precompute import precompute
-from tfl.heads.model import dense
+from tfl.heads import Grid, Knn, Logistic, Mlp, Reference, Ridge
+from tfl.heads.model import apply_temperature, build_dense, compute_logits
 from tfl.machine.keras_settings import pin_keras_settings
-from tfl.runs.run import evaluate, open_run, train
+from tfl.runs.evaluation import evaluate
+from tfl.runs.folder import open_run
+from tfl.runs.training import train
 from tfl.specs import Artefact
-from tfl.specs.recipes import Grid, Knn, Logistic, Mlp, Reference, Ridge
 
 RECIPES = (
     Reference(epochs=2),
@@ -80,7 +81,7 @@ def made(folder, features, dataset, settings):
         assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
         for place, weight in enumerate(model.get_weights()):
             found[f"{name} {place}"] = weight
-        found[f"{name} loss"] = np.asarray(evaluate(run)["loss"])
+        found[f"{name} loss"] = np.asarray(evaluate(run).loss)
     return found
 
 
@@ -105,9 +106,9 @@ def test_caches_and_heads_are_the_same(features, dataset, settings, tmp_path):
 @pytest.mark.parametrize("engine_name", ["tensorflow", "openvino"])
 def test_features_are_the_same(features, strange, engine_name):
     images = list(np.random.default_rng(0).integers(0, 255, (5, 10, 9, 3), dtype=np.uint8))
-    found = engine.Forward(backbone.build_backbone(features), 8, engine_name).features(images, "crop1")
+    found = engine.Forward(backbones.build_backbone(features), 8, engine_name).features(images, "crop1")
     set_keras("float32")
-    expected = engine.Forward(backbone.build_backbone(features), 8, engine_name).features(images, "crop1")
+    expected = engine.Forward(backbones.build_backbone(features), 8, engine_name).features(images, "crop1")
     set_keras(strange)
     np.testing.assert_array_equal(found, expected)
     assert found.dtype == np.float32
@@ -129,7 +130,7 @@ def test_exports_are_the_same(features, dataset, settings, tmp_path, format_name
 def test_a_head_answers_the_same(strange):
     rng = np.random.default_rng(0)
     kernel, bias, rows = (rng.normal(size=shape).astype(np.float32) for shape in ((6, 3), (3,), (9, 6)))
-    found = heads.compute_logits(heads.apply_temperature(dense([(kernel, bias)]), 2.0), rows)
+    found = compute_logits(apply_temperature(build_dense([(kernel, bias)]), 2.0), rows)
     np.testing.assert_allclose(found, (rows @ kernel + bias) / 2, rtol=1e-5, atol=1e-6)
 
 
@@ -146,10 +147,10 @@ def test_settings_are_put_back_after_an_error(strange):
 ANSWERS = """
 import sys
 import numpy as np
-from tfl.artefacts import runtimes
+from tfl.artefacts import formats
 from pathlib import Path
 images = np.random.default_rng(0).integers(0, 255, (3, 14, 11, 3), dtype=np.uint8)
-np.save(sys.argv[2], runtimes.open_model(Path(sys.argv[1]))(images)["logits"])
+np.save(sys.argv[2], formats.open_model(Path(sys.argv[1]))(images)["logits"])
 """
 
 

@@ -51,7 +51,7 @@ def wait_for_a_shard(folder, process):
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "told to end")]
+    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 )
 def test_signals_end_with_one_line_that_says_how_to_go_on(tmp_path, number, code, word):
     write_npz(tmp_path / "colours.npz", train=20_000, test=40)
@@ -66,8 +66,8 @@ def test_signals_end_with_one_line_that_says_how_to_go_on(tmp_path, number, code
         assert (first.returncode, out) == (code, "")
     computing, *before, last = filter(None, err.splitlines())
     assert " on CPU" in computing
-    assert last == f"tfl: {word}; finished shards are kept; go on with: tfl {' '.join(SMALL_SHARDS)}"
-    assert all(" a second, " in line for line in before), "progress, where that took more than half a minute"
+    assert last == f"tfl: {word}; finished shards are kept; resume with: tfl {' '.join(SMALL_SHARDS)}"
+    assert all(" images/s, " in line for line in before), "progress, where that took more than half a minute"
     assert len(list(tmp_path.glob("cache/*.partial/*.shard"))) < 1250
 
 
@@ -87,7 +87,7 @@ def test_other_settings_are_refused_by_the_command(tmp_path):
         check=True,
     ).stdout
     assert " of 3,000 finished" in overview
-    assert "not being made; the same command goes on" in overview
+    assert "not being made; the same command resumes it" in overview
 
 
 IN_THE_MERGE = """
@@ -97,14 +97,14 @@ sys.path.insert(0, sys.argv[1])
 import test_full_disk as t
 from lab import forked
 from tfl.cache import merge
-from tfl.cli.main import _Ended, _end
+from tfl.cli.main import _TerminatedError, _terminate
 
 FOLDER, NUMBER = Path(sys.argv[2]), int(sys.argv[3])
-signal.signal(signal.SIGTERM, _end)
+signal.signal(signal.SIGTERM, _terminate)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def interrupted_at(step):
-    count, write = 0, merge._Surviving.write
+    count, write = 0, merge.ErrorKeepingFile.write
 
     def interrupted(self, content):
         nonlocal count
@@ -113,15 +113,15 @@ def interrupted_at(step):
             os.kill(os.getpid(), NUMBER)
         return write(self, content)
 
-    merge._Surviving.write = interrupted
+    merge.ErrorKeepingFile.write = interrupted
     unfinished = t.partial(FOLDER / str(step))
     try:
-        with unfinished.held():
+        with unfinished.hold():
             t.fill(unfinished)
             unfinished.finish(t.NAMES, dict(t.TYPED))
         word = "finished"
     except KeyboardInterrupt as interruption:
-        word = "ended" if isinstance(interruption, _Ended) else "interrupted"
+        word = "ended" if isinstance(interruption, _TerminatedError) else "interrupted"
     (FOLDER / f"{step}.json").write_text(json.dumps([word, count]))
 
 def result_of(step):

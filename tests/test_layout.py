@@ -8,7 +8,7 @@ from PIL import Image
 from test_datasets import opened
 
 from tfl import datasets
-from tfl.datasets import files, heif
+from tfl.datasets import heif, walk
 from tfl.errors import DatasetError
 from tfl.extraction.precompute import precompute
 from tfl.specs import DatasetSpec, Settings
@@ -92,14 +92,14 @@ def test_a_split_of_nothing_but_such_images(folder):
 
 
 def test_a_folder_of_classes_without_splits(folder):
-    with pytest.raises(DatasetError, match="holds no images: .*; 12 images lie straight in cat/, dog/, one level too"):
+    with pytest.raises(DatasetError, match="holds no images: .*; 12 images are directly in cat/, dog/, one level too"):
         opened(folder / "train")
 
 
 def test_a_class_folder_beside_the_splits_is_said(folder, caplog):
     shutil.copytree(folder / "train" / "cat", folder / "bird")
     opened(folder)
-    assert f"passed over 6 images in {folder}/bird, which lie in no class folder" in caplog.text
+    assert f"skipped 6 images in {folder}/bird, which are in no class folder" in caplog.text
 
 
 def test_files_that_are_passed_over_are_counted_by_suffix(folder, caplog, without_heif):
@@ -107,7 +107,7 @@ def test_files_that_are_passed_over_are_counted_by_suffix(folder, caplog, withou
         (folder / "train" / "cat" / name).write_bytes(b"")
     (folder / "test" / "list.csv").write_bytes(b"")
     opened(folder)
-    counted = "passed over 6 files, hidden or no images by their names: .txt (2), "
+    counted = "skipped 6 files, hidden or no images by their names: .txt (2), "
     assert counted in caplog.text
     for kind in (".heic (1)", "hidden (1)", "no suffix (1)", ".csv (1)", "pip install '.[heic]'"):
         assert kind in caplog.text
@@ -136,7 +136,7 @@ def test_a_ring_is_cut_and_said(folder, caplog, target):
     (folder / "train" / "dog" / "ring").symlink_to(target)
     source = opened(folder)
     assert (source.version, source.num_rows) == (version, {"train": 12, "test": 6})
-    assert f"passed over {folder}/train/dog/ring: it leads back to a folder that holds it" in caplog.text
+    assert f"skipped {folder}/train/dog/ring: it leads back to a folder that holds it" in caplog.text
 
 
 def test_a_ring_through_a_linked_class_folder(folder, tmp_path):
@@ -179,14 +179,14 @@ def test_a_link_to_a_folder_that_is_gone_is_an_error(folder, name):
 
 def test_a_folder_that_cannot_be_listed_is_an_error(folder, monkeypatch):
     """As another user's: root, whom tests may run as, can list everything."""
-    scan = files.scan
+    scan = walk.scan
 
     def refusing(path):
         if path == folder / "train" / "cat":
             raise PermissionError(13, "Permission denied")
         return scan(path)
 
-    monkeypatch.setattr(files, "scan", refusing)
+    monkeypatch.setattr(walk, "scan", refusing)
     with pytest.raises(DatasetError, match="that cannot be read:\n  train/cat: Permission denied\nrepair or remove"):
         opened(folder)
 

@@ -1,5 +1,6 @@
 """What an exported folder says of itself, and whether its files are what was exported; of models of strangers too."""
 
+import ast
 import io
 import json
 import os
@@ -9,29 +10,25 @@ import subprocess
 import sys
 import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from manifests import describe, make_manifest
 from PIL import Image
 from test_formats import NAMES, _tiny, backbone, combined_of, images_of, need, saved  # noqa: F401 -- fixtures
 
-from tfl.artefacts import archives, card, export, manifest, predict, runtimes
+from tfl.artefacts import manifest, predict, runtimes
+from tfl.artefacts.formats import FORMATS as KINDS
+from tfl.artefacts.formats import archives, open_model
+from tfl.artefacts.fresh_process import open_in_fresh_process
 from tfl.cli.main import main
 from tfl.errors import ExportError
 from tfl.specs import Artefact
 
 FORMATS = ("saved-model", "keras", "onnx", "litert", "openvino", pytest.param("torch", marks=pytest.mark.torch))
-
-
-def describe(folder, name, **changes):
-    """`tfl.json` as `export` leaves it, as far as it is read."""
-    path = manifest.description_path(folder, name)
-    path.parent.mkdir(exist_ok=True)
-    description = {"class_names": list(NAMES), "artefact": {"format": name}, "files": manifest.hash_files(folder)}
-    path.write_text(json.dumps({**description, **changes}))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +104,27 @@ def test_digests_are_of_every_file_but_those_for_people(copied):
     assert predict.open_model(folder)
 
 
-def test_models_of_older_versions_open(copied):
+def test_a_manifest_comes_back(tmp_path):
+    written = make_manifest("onnx", {"model.onnx": "0" * 64}, temperature=1.5, is_temperature_folded=True)
+    (tmp_path / "model.onnx").write_bytes(b"x")
+    written = replace(written, files=manifest.hash_files(tmp_path))
+    manifest.write_manifest(tmp_path, written)
+    assert manifest.read_manifest(tmp_path) == written
+
+
+def test_models_of_older_versions_open_or_say_what_is_missing(copied):
     folder = copied("keras")
+    description = json.loads((folder / "tfl.json").read_text())
+    description["is_folded"] = description.pop("is_temperature_folded")  # as it was called
+    (folder / "tfl.json").write_text(json.dumps(description))
+    assert predict.open_model(folder).class_names == NAMES
     (folder / "tfl.json").write_text(json.dumps({"class_names": NAMES}))
-    assert predict.open_model(folder).class_names == list(NAMES)
+    message = r"this version of `tfl export` made: Object missing required field `\w+`; export again"
+    with pytest.raises(ExportError, match=message):
+        predict.open_model(folder)
+    (folder / "tfl.json").write_text(json.dumps({**description, "colour": "red"}))
+    with pytest.raises(ExportError, match=r"Object contains unknown field `colour` - at `\$`; export again"):
+        predict.open_model(folder)
 
 
 # ---- the format
@@ -121,11 +135,11 @@ def test_the_format_is_what_tfl_json_says(copied, made):
     shutil.copy(made("onnx") / "model.onnx", folder)  # a stranger's file beside it
     (folder / "saved_model.pb").write_bytes(b"code")
     (folder / "model.pt2").write_bytes(b"code")
-    assert manifest.read_manifest(folder).format == "keras"
+    assert manifest.read_manifest(folder).artefact.format == "keras"
     assert predict.open_model(folder)
     description = json.loads((folder / "tfl.json").read_text())
     (folder / "tfl.json").write_text(json.dumps({"class_names": description["class_names"]}))
-    with pytest.raises(ExportError, match="its format is None; expected one of saved-model, "):
+    with pytest.raises(ExportError, match="Object missing required field"):
         predict.open_model(folder)
 
 
@@ -185,7 +199,7 @@ def test_tfl_json_of_any_values(changes, copied, tmp_path, capsys):
 
 def require_one_line(folder, tmp_path, capsys):
     Image.new("RGB", (9, 9)).save(tmp_path / "photo.png")
-    assert main.main(["predict", str(folder), str(tmp_path / "photo.png")]) == 1
+    assert main(["predict", str(folder), str(tmp_path / "photo.png")]) == 1
     printed = capsys.readouterr().err
     assert printed.startswith("tfl: ")
     assert printed.count("\n") == 1
@@ -335,7 +349,7 @@ def test_a_program_that_would_run_code_is_refused(hostile, copied, tmp_path, cap
         predict.open_model(folder)
     require_one_line(folder, tmp_path, capsys)
     with pytest.raises(ValueError, match="it"):
-        runtimes.open_model(folder, "torch")
+        open_model(folder, "torch")
     assert not planted.exists()
 
 
@@ -412,7 +426,7 @@ def test_only_operations_on_tensors_are_called(target, copied):
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04" + b"\0" * 100])
 @pytest.mark.parametrize("name", ["keras", "torch"])
 def test_no_archive_at_all(name, content, tmp_path):
-    (tmp_path / runtimes.FILES[name]).write_bytes(content)
+    (tmp_path / KINDS[name].file).write_bytes(content)
     describe(tmp_path, name)
     with pytest.raises(ExportError, match="is not a model that `tfl export` made"):
         predict.open_model(tmp_path)
@@ -480,10 +494,48 @@ def test_the_program_takes_the_format_as_an_argument(copied, made):
     shutil.copy(made("onnx") / "model.onnx", folder)
     (folder / "saved_model.pb").write_bytes(b"code")
     images = images_of(2, 10, 9)
-    with export.gate.open_in_fresh_process(folder, "keras") as logits_of:
+    with open_in_fresh_process(folder, KINDS["keras"]) as compute_logits:
         expected = predict.open_model(made("keras")).answer(images)["logits"]
-        np.testing.assert_allclose(logits_of(images), expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(compute_logits(images), expected, rtol=1e-5, atol=1e-6)
+
+
+LIGHT = {*sys.stdlib_module_names, "numpy"}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
+def test_a_format_file_needs_nothing_of_tfl_to_open_a_model(kind):
+    """At its top level it imports the standard library and numpy alone; the fresh process has no more."""
+    tree = ast.parse(kind.path.read_text(encoding="utf-8"))
+    found = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+    found |= {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+    assert {name.split(".")[0] for name in found} <= LIGHT
+    opener = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "open_model")
+    inside = {node.module for node in ast.walk(opener) if isinstance(node, ast.ImportFrom)}
+    assert not any(name.startswith("tfl") for name in inside)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_fresh_process_has_nothing_of_tfl(name, copied):
+    folder, images = copied(name), images_of(2, 10, 9)
+    expected = predict.open_model(folder).answer(images)["logits"]
+    with open_in_fresh_process(folder, KINDS[name]) as compute_logits:
+        np.testing.assert_allclose(compute_logits(images), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_check_above_can_fail_because_tfl_cannot_be_imported(tmp_path):
+    """A format whose opening imports tfl is refused by its fresh process."""
+    source = "def open_model(path):\n    import tfl\n"
+    (tmp_path / "needy.py").write_text(source)
+    needy = runtimes.load_format_file(tmp_path / "needy.py")
+    kind = replace(KINDS["onnx"], open_model=needy.open_model)
+    with (
+        pytest.raises(ExportError, match="could not run the exported model.*(?s:.*)import of tfl halted"),
+        open_in_fresh_process(tmp_path, kind) as compute_logits,
+    ):
+        compute_logits(images_of(1, 9, 9))
 
 
 def test_every_format_says_whether_opening_it_can_run_code():
-    assert set(card.OPENING) == set(runtimes.FILES) == set(card.CALLS)
+    for kind in KINDS.values():
+        assert "run" in kind.safety or "program" in kind.safety
+        assert "MODEL" in kind.call

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import asdict, replace
 from itertools import pairwise
 
 import numpy as np
@@ -20,6 +21,7 @@ from sklearn.metrics import (
     top_k_accuracy_score,
 )
 
+from tfl.files.codec import encode_record
 from tfl.metrics import (
     fit_decision_threshold,
     fit_temperature,
@@ -30,7 +32,13 @@ from tfl.metrics import (
     measure_blocks,
     wilson_interval,
 )
-from tfl.reports import formatting
+from tfl.reports.metrics import format_metrics
+from tfl.runs.calibration import make_record
+
+
+def encode(metrics, class_names):
+    """Metrics as `metrics.json` has them."""
+    return encode_record(make_record(metrics, class_names))
 
 
 def test_measure():
@@ -96,7 +104,7 @@ def test_areas_without_ties_and_beyond_the_float_nearest_to_one():
 
 @pytest.mark.parametrize("labels", [[0, 0, 0], [1, 1, 1]])
 def test_areas_need_rows_of_both_labels(labels):
-    plain = measure(np.zeros((3, 2), np.float32), np.array(labels)).to_dict(("no", "yes"))
+    plain = encode(measure(np.zeros((3, 2), np.float32), np.array(labels)), ("no", "yes"))
     assert plain["roc_auc"] is None
     assert plain["average_precision"] is None
 
@@ -105,7 +113,7 @@ def test_more_classes_have_no_areas():
     metrics = measure(np.eye(3, dtype=np.float32), np.arange(3))
     assert metrics.roc_auc is None
     assert metrics.average_precision is None
-    assert not {"roc_auc", "average_precision"} & set(metrics.to_dict(("a", "b", "c")))
+    assert not {"roc_auc", "average_precision"} & set(encode(metrics, ("a", "b", "c")))
 
 
 def test_calibration_error_by_hand():
@@ -131,7 +139,7 @@ def test_blocks_are_measured_as_the_whole(block_rows, num_classes):
     logits, labels = rng.normal(size=(100, num_classes)).astype(np.float32), rng.integers(0, num_classes, 100)
     blocks = ((logits[i : i + block_rows], labels[i : i + block_rows]) for i in range(0, 100, block_rows))
     names = tuple(map(str, range(num_classes)))
-    ours, whole = (metrics.to_dict(names) for metrics in (measure_blocks(blocks), measure(logits, labels)))
+    ours, whole = (encode(metrics, names) for metrics in (measure_blocks(blocks), measure(logits, labels)))
     for key in ("loss", "calibration_error"):  # sums of floats, in another order
         assert ours.pop(key) == pytest.approx(whole.pop(key), rel=1e-12)
     assert ours == whole
@@ -139,7 +147,7 @@ def test_blocks_are_measured_as_the_whole(block_rows, num_classes):
 
 
 def test_class_without_rows_has_no_accuracy():
-    plain = measure(np.eye(3, dtype=np.float32)[:2], np.array([0, 1])).to_dict(("a", "b", "c"))
+    plain = encode(measure(np.eye(3, dtype=np.float32)[:2], np.array([0, 1])), ("a", "b", "c"))
     assert plain["accuracy_per_class"] == {"a": 1.0, "b": 1.0, "c": None}
     assert plain["interval_95_per_class"] == {"a": [*wilson_interval(1, 1)], "b": [*wilson_interval(1, 1)], "c": None}
     assert plain["balanced_accuracy"] == 1.0
@@ -147,7 +155,7 @@ def test_class_without_rows_has_no_accuracy():
 
 @pytest.mark.parametrize("num_classes", [2, 3, 6])
 def test_plain_values_are_json(num_classes):
-    plain = measure(*random_rows(30, num_classes)).to_dict(tuple("abcdef"[:num_classes]))
+    plain = encode(measure(*random_rows(30, num_classes)), tuple("abcdef"[:num_classes]))
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
 
 
@@ -211,9 +219,9 @@ def test_threshold_raises_balanced_accuracy_of_imbalanced_rows():
     threshold = fit_decision_threshold(*imbalanced_rows(500, seed=0))
     assert threshold == pytest.approx(1 / 21, abs=0.02)  # where both classes' densities are equal
     at_half, at_threshold = (measure_at(t, *imbalanced_rows(500, seed=1)) for t in (0.5, threshold))
-    assert at_half["balanced_accuracy"] < 0.72
-    assert at_threshold["balanced_accuracy"] > 0.82  # the best is 0.841
-    assert at_threshold["recall"] > at_half["recall"]
+    assert at_half.balanced_accuracy < 0.72
+    assert at_threshold.balanced_accuracy > 0.82  # the best is 0.841
+    assert at_threshold.recall > at_half.recall
 
 
 def as_logits(probabilities):
@@ -237,15 +245,15 @@ def test_threshold_of_scores_next_to_each_other_and_at_the_ends():
     labels = np.array([0, 1, 0, 1])
     low, high = expit(logits[2:, 1])
     assert np.nextafter(low, 1) == high
-    assert measure_at(fit_decision_threshold(logits, labels), logits, labels)["accuracy"] == 1
+    assert measure_at(fit_decision_threshold(logits, labels), logits, labels).accuracy == 1
 
 
 @given(binary_rows)
 def test_no_threshold_is_better(rows):
     logits, labels = split(rows)
-    ours = measure_at(fit_decision_threshold(logits, labels), logits, labels)["balanced_accuracy"]
+    ours = measure_at(fit_decision_threshold(logits, labels), logits, labels).balanced_accuracy
     scores = expit(logits[:, 1].astype(np.float64) - logits[:, 0])
-    others = [measure_at(score, logits, labels)["balanced_accuracy"] for score in scores]
+    others = [measure_at(score, logits, labels).balanced_accuracy for score in scores]
     assert ours == pytest.approx(max([0.5, *others]), abs=1e-12)
 
 
@@ -261,7 +269,7 @@ def test_at_a_threshold_metrics_are_scikit_learns(rows, threshold):
         "recall": recall_score(labels, said),
         "f1": f1_score(labels, said),
     }
-    ours = measure_at(threshold, logits, labels)
+    ours = asdict(measure_at(threshold, logits, labels))
     undefined = {name for name, value in ours.items() if value is None}
     assert undefined == (set() if said.any() else {"precision"})
     assert {name: ours[name] for name in set(ours) - undefined} == pytest.approx(
@@ -272,7 +280,7 @@ def test_at_a_threshold_metrics_are_scikit_learns(rows, threshold):
 def test_at_a_threshold_undefined_shares_are_none():
     """0.00 % would be the worst there is; of a class without rows nothing is known."""
     one_label = measure_at(0.5, as_logits([0.1, 0.9]), np.array([0, 0]))
-    assert one_label == {
+    assert asdict(one_label) == {
         "threshold": 0.5,
         "accuracy": 0.5,
         "balanced_accuracy": 0.5,
@@ -281,23 +289,24 @@ def test_at_a_threshold_undefined_shares_are_none():
         "f1": None,
     }
     none_said = measure_at(0.95, as_logits([0.1, 0.9]), np.array([0, 1]))
-    assert (none_said["precision"], none_said["recall"], none_said["f1"]) == (None, 0.0, 0.0)
+    assert (none_said.precision, none_said.recall, none_said.f1) == (None, 0.0, 0.0)
     all_wrong = measure_at(0.5, as_logits([0.9, 0.1]), np.array([0, 1]))
-    assert (all_wrong["precision"], all_wrong["recall"], all_wrong["f1"]) == (0.0, 0.0, 0.0)
+    assert (all_wrong.precision, all_wrong.recall, all_wrong.f1) == (0.0, 0.0, 0.0)
     no_rows = measure_at(0.5, np.zeros((0, 2), np.float32), np.zeros(0, int))
-    assert no_rows == {
+    assert asdict(no_rows) == {
         "threshold": 0.5,
         **dict.fromkeys(("accuracy", "balanced_accuracy", "precision", "recall", "f1")),
     }
 
 
 def test_of_no_rows_nothing_is_defined():
-    plain = measure(np.zeros((0, 6), np.float32), np.zeros(0, int)).to_dict(tuple("abcdef"))
+    metrics = measure(np.zeros((0, 6), np.float32), np.zeros(0, int))
+    plain = encode(metrics, tuple("abcdef"))
     undefined = {"accuracy", "accuracy_interval_95", "loss", "balanced_accuracy", "top_5_accuracy", "calibration_error"}
     assert {name for name, value in plain.items() if value is None} == undefined
     assert set(plain["accuracy_per_class"].values()) == {None}
     assert json.loads(json.dumps(plain, allow_nan=False))["num_rows"] == 0
-    shown = list(formatting.format_metrics(plain))
+    shown = list(format_metrics(make_record(metrics, tuple("abcdef"))))
     assert shown[0] == "test accuracy undefined of 0 (no rows)"
     assert shown[-1] == "loss undefined, calibration error undefined"
 
@@ -308,13 +317,14 @@ def test_a_loss_of_nothing_is_not_negative():
     for metrics in (whole, whole + whole):
         assert math.copysign(1, metrics.loss) == 1
         assert metrics.loss == 0
-    assert "loss 0.0000" in "\n".join(formatting.format_metrics(whole.to_dict(("a", "b"))))
+    assert "loss 0.0000" in "\n".join(format_metrics(make_record(whole, ("a", "b"))))
 
 
 def test_undefined_is_said_in_words():
     logits, labels = as_logits([0.1, 0.9]), np.array([0, 0])
-    found = {**measure(logits, labels).to_dict(("cat", "dog")), "at_threshold": measure_at(0.5, logits, labels)}
-    shown = list(formatting.format_metrics(found))
+    at_threshold = measure_at(0.5, logits, labels)
+    metrics = replace(make_record(measure(logits, labels), ("cat", "dog")), at_threshold=at_threshold)
+    shown = list(format_metrics(metrics))
     assert shown[1:3] == ["  cat   50.00%", "  dog  no rows"]
     assert shown[3].startswith("balanced accuracy 50.00%, ROC AUC undefined, average precision undefined, loss ")
     assert shown[4] == (
@@ -331,7 +341,7 @@ def paired(only_a, only_b, num_both, num_neither):
 def test_mcnemar_as_published():
     """Bentur et al. 2009 (1, 7, 1 and 12 of 21 children) in Fagerland et al. 2013, doi:10.1186/1471-2288-13-91."""
     result = mcnemar(*paired(1, 7, 1, 12))
-    assert result.to_dict() == {
+    assert asdict(result) == {
         "only_a": 1,
         "only_b": 7,
         "difference": pytest.approx(-6 / 21),

@@ -15,7 +15,7 @@ from conftest import write_npz
 
 from tfl import datasets
 from tfl.cache import open_cache
-from tfl.datasets import archive
+from tfl.datasets import archive, npz_digest, stored_array
 from tfl.errors import DatasetError
 from tfl.extraction.precompute import precompute
 from tfl.specs import DatasetSpec
@@ -199,7 +199,7 @@ def digest_of_arrays(path):
 )
 @pytest.mark.parametrize("block_bytes", [1, 400, 1 << 20])
 def test_files_keep_the_version_that_their_caches_have(arrays, block_bytes, tmp_path, monkeypatch):
-    monkeypatch.setattr(archive, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(stored_array, "BLOCK_BYTES", block_bytes)
     path = saved(tmp_path / "a.npz", **arrays)
     assert opened(path).version == digest_of_arrays(path)
 
@@ -387,7 +387,7 @@ def test_errors_of_the_machine_are_not_the_files(tmp_path, monkeypatch):
         raise MemoryError
 
     path = saved(tmp_path / "a.npz")
-    monkeypatch.setattr(archive, "_read_values", fail)
+    monkeypatch.setattr(archive, "read_values", fail)
     with pytest.raises(MemoryError):
         opened(path)
 
@@ -424,7 +424,7 @@ CHANGED = "colours.npz has changed since the command began; give the command aga
 
 @pytest.mark.parametrize("change", [rewrite, truncate])
 def test_rows_of_a_file_that_changes_are_those_that_were_digested_or_an_error(large, change, monkeypatch):
-    monkeypatch.setattr(archive, "BLOCK_BYTES", 100 * 270)
+    monkeypatch.setattr(stored_array, "BLOCK_BYTES", 100 * 270)
     with np.load(large) as arrays:
         before = arrays["train_images"]
     source = opened(large)
@@ -442,7 +442,7 @@ def test_rows_of_a_file_that_changes_are_those_that_were_digested_or_an_error(la
 
 
 def test_one_changed_byte_is_noticed_wherever_it_is(large, monkeypatch):
-    monkeypatch.setattr(archive, "BLOCK_BYTES", 64 * 270)
+    monkeypatch.setattr(stored_array, "BLOCK_BYTES", 64 * 270)
     source = opened(large)
     good = large.read_bytes()
     images = source._arrays["train_images"]
@@ -468,20 +468,20 @@ def test_a_file_that_is_replaced_is_read_to_its_end(large, tmp_path):
 @pytest.mark.parametrize("change", [rewrite, truncate])
 def test_a_file_that_changes_while_it_is_opened(large, change, monkeypatch):
     """Between the headers and the digest, and in the midst of it: the version is of what is handed out."""
-    digest_of = archive.digest_of
+    digest_arrays = npz_digest.digest_arrays
 
-    def changed(arrays, names):
+    def changed(arrays, splits):
         change(large, 1)
-        return digest_of(arrays, names)
+        return digest_arrays(arrays, splits)
 
-    monkeypatch.setattr("tfl.datasets.npz.digest_of", changed)
+    monkeypatch.setattr("tfl.datasets.npz.digest_arrays", changed)
     with pytest.raises(DatasetError, match="colours.npz .*(changed since|damaged)"):
         opened(large)
 
 
 @pytest.mark.parametrize("change", [rewrite, truncate])
 def test_no_row_of_another_file_is_cached(large, change, features, settings, tiny_backbone, monkeypatch):
-    monkeypatch.setattr(archive, "BLOCK_BYTES", 100 * 270)
+    monkeypatch.setattr(stored_array, "BLOCK_BYTES", 100 * 270)
     changes = []
 
     def change_once(progress):

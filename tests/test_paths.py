@@ -23,7 +23,9 @@ def test_a_home_folder_is_expanded_once(home):
 
 
 def test_an_unknown_user_has_no_home_and_makes_no_folder(home):
-    message = r"no home folder is known of ~nosuchuser, got ~nosuchuser/a; ./~nosuchuser/a is a file of that name"
+    message = (
+        r"no home folder is known for ~nosuchuser, got ~nosuchuser/a; for a file of that name write ./~nosuchuser/a"
+    )
     with pytest.raises(SpecError, match=message):
         expand_user("~nosuchuser/a")
     Path("~$draft.h5").write_bytes(b"")
@@ -48,7 +50,7 @@ def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     require_no_file(tmp_path / "none" / "none")
     for path in (tmp_path / "file", tmp_path / "file" / "a"):
-        with pytest.raises(SpecError, match=f"{path} is no folder: {tmp_path}/file is a file"):
+        with pytest.raises(SpecError, match=f"{path} is not a folder: {tmp_path}/file is a file"):
             require_no_file(path)
 
 
@@ -62,16 +64,19 @@ def test_settings_and_readers_expand(home):
 def test_the_python_api_expands_every_path(home, tmp_path, tiny_backbone, features, dataset):
     from tfl.artefacts.export import export
     from tfl.extraction.precompute import precompute
-    from tfl.runs.run import evaluate, list_runs, remove_run, train
+    from tfl.runs.evaluation import evaluate
+    from tfl.runs.folder import remove_run
+    from tfl.runs.listing import list_runs
+    from tfl.runs.training import train
 
     cache = precompute(features, dataset, Settings(engine="keras", cache_dir=Path("~/cache")))
     assert cache.parent == home / "cache"
     run = train(Path("~/cache") / cache.name, runs_dir=Path("~/runs"), name="a")
     assert run == home / "runs" / "a"
-    assert evaluate(Path("~/runs/a"))["num_rows"] == 40
+    assert evaluate(Path("~/runs/a")).num_rows == 40
     export(Path("~/runs/a"), Path("~/model"))
     assert (home / "model" / "README.md").is_file()
-    assert [each["name"] for each in list_runs(Path("~/runs"))] == ["a"]
+    assert [each.name for each in list_runs(Path("~/runs"))] == ["a"]
     remove_run(Path("~/runs/a"))
     assert not run.exists()
     with pytest.raises(RunError, match=f"{home}/runs/a is not a run folder"):
@@ -92,7 +97,7 @@ def test_the_command_line_expands_every_path(home, capsys):
         assert main([command, "~/none.h5"]) == 1
         assert capsys.readouterr().err == f"tfl: there is no cache file {home}/none.h5\n"
     assert main(["predict", "~/model", "~/none/*.jpg"]) == 1
-    assert f"no image is like {home}/none/*.jpg" in capsys.readouterr().err
+    assert f"no image matches {home}/none/*.jpg" in capsys.readouterr().err
 
 
 def test_errors_of_paths_on_the_command_line(home, capsys):
@@ -100,9 +105,9 @@ def test_errors_of_paths_on_the_command_line(home, capsys):
 
     (home / "file").write_bytes(b"")
     for arguments, message in (
-        (["inspect", "~nosuchuser/c.h5"], "no home folder is known of ~nosuchuser"),
-        (["caches", "--cache-dir", "~nosuchuser"], "no home folder is known of ~nosuchuser"),
-        (["caches", "--cache-dir", "~/file"], f"{home}/file is no folder: {home}/file is a file"),
+        (["inspect", "~nosuchuser/c.h5"], "no home folder is known for ~nosuchuser"),
+        (["caches", "--cache-dir", "~nosuchuser"], "no home folder is known for ~nosuchuser"),
+        (["caches", "--cache-dir", "~/file"], f"{home}/file is not a folder: {home}/file is a file"),
         (["verify", ""], "a path is empty; this folder is ."),
         (["predict", "model", ""], "an image's path is empty; all images of this folder are ."),
         (["inspect", "a\0b"], "an argument has a NUL character, which no name can have: a\\x00b"),

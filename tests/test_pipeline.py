@@ -14,9 +14,12 @@ from tfl.artefacts.predict import predict
 from tfl.backbones.backbone import build_backbone
 from tfl.cache import open_cache
 from tfl.extraction.precompute import precompute
-from tfl.runs import run
+from tfl.heads import Logistic, Reference, Ridge
+from tfl.runs.evaluation import evaluate
+from tfl.runs.folder import open_run
+from tfl.runs.training import train
 from tfl.specs import DatasetSpec, FeatureSpec, Settings
-from tfl.specs.recipes import Logistic, Reference, Ridge, Selection
+from tfl.specs.training import Selection
 
 pytestmark = pytest.mark.real
 DATASET = DatasetSpec(train_split="train[:200]", test_split="test[:200]")
@@ -40,7 +43,7 @@ def cache_path(settings):
 
 @pytest.fixture(scope="module")
 def trained(cache_path, folder):
-    return run.train(cache_path, Reference(), runs_dir=folder / "runs")
+    return train(cache_path, Reference(), runs_dir=folder / "runs")
 
 
 def test_features_agree_with_an_independent_extraction(cache_path, tmp_path):
@@ -75,22 +78,22 @@ def test_an_npz_of_the_dataset_has_the_same_fingerprint(cache_path, settings, tm
 
 def test_transfer_works(trained):
     """200 images are enough to be far from chance, 10 %."""
-    metrics = run.evaluate(trained)
-    assert metrics["accuracy_interval_95"][0] > 0.5
+    metrics = evaluate(trained)
+    assert metrics.accuracy_interval_95[0] > 0.5
 
 
 def test_a_recipe_that_chooses_does_better(cache_path, trained, folder):
-    chosen = run.train(cache_path, Logistic(), runs_dir=folder / "runs")
-    assert run.evaluate(chosen)["accuracy"] > run.evaluate(trained)["accuracy"]
-    assert run.open_run(chosen).description["chosen"]["setting"]["l2"] in Logistic().l2
+    chosen = train(cache_path, Logistic(), runs_dir=folder / "runs")
+    assert evaluate(chosen).accuracy > evaluate(trained).accuracy
+    assert open_run(chosen).record.chosen.setting["l2"] in Logistic().l2
 
 
 def test_cats_from_dogs_out_of_the_same_cache(cache_path, folder):
     """The article's worked example is binary."""
-    pair = run.train(cache_path, Ridge(), Selection(classes=("cat", "dog"), validation_fraction=0.2), "pair", folder)
-    metrics = run.evaluate(pair)
-    assert list(metrics["accuracy_per_class"]) == ["cat", "dog"]
-    assert metrics["roc_auc"] > 0.6
+    pair = train(cache_path, Ridge(), Selection(classes=("cat", "dog"), validation_fraction=0.2), "pair", folder)
+    metrics = evaluate(pair)
+    assert list(metrics.accuracy_per_class) == ["cat", "dog"]
+    assert metrics.roc_auc > 0.6
 
 
 @pytest.fixture(scope="module")
@@ -114,10 +117,10 @@ def test_one_dog_for_twenty_cats(imbalanced, folder):
     found = {}
     for word in ("none", "balanced"):
         selection = Selection(validation_fraction=0.3, class_weight=word)
-        found[word] = run.evaluate(run.train(imbalanced, Logistic(), selection, word, folder))
+        found[word] = evaluate(train(imbalanced, Logistic(), selection, word, folder))
     plain, balanced = found["none"], found["balanced"]
-    assert plain["accuracy_per_class"]["dog"] < 0.4, "almost everything is called a cat"
-    assert balanced["balanced_accuracy"] > plain["balanced_accuracy"]
+    assert plain.accuracy_per_class["dog"] < 0.4, "almost everything is called a cat"
+    assert balanced.balanced_accuracy > plain.balanced_accuracy
     assert plain["at_threshold"]["threshold"] < 0.3
     assert plain["at_threshold"]["balanced_accuracy"] > plain["balanced_accuracy"] + 0.05
     assert 0.6 < plain["average_precision"] < 1
@@ -135,9 +138,9 @@ def test_exported_accuracy_on_raw_images_is_evaluates(trained, folder):
             for i in range(0, 200, 50)
         ]
     )
-    assert np.mean(found == [e["label"] for e in examples]) == run.evaluate(trained)["accuracy"]
+    assert np.mean(found == [e["label"] for e in examples]) == evaluate(trained).accuracy
     description = json.loads((folder / "model" / "assets.extra" / "tfl.json").read_text())
-    assert description["class_names"] == list(run.open_run(trained).open_cache().class_names)
+    assert description["class_names"] == list(open_run(trained).open_cache().class_names)
 
 
 def test_predict_on_an_image_file(trained, folder, tmp_path):
@@ -148,7 +151,7 @@ def test_predict_on_an_image_file(trained, folder, tmp_path):
     (example,) = datasets.read_rows(datasets.open_dataset(DATASET), "test[0:1]", 0, 1)
     Image.fromarray(example.image).save(tmp_path / "image.png")
     (prediction,) = predict(folder / "model", [tmp_path / "image.png"])
-    cache = run.open_run(trained).open_cache()
-    kernel, bias = (np.asarray(w) for w in run.open_run(trained).load_head().get_weights())
+    cache = open_run(trained).open_cache()
+    kernel, bias = (np.asarray(w) for w in open_run(trained).load_head().get_weights())
     expected = (cache.read("test").features[:1] @ kernel + bias).argmax()
-    assert prediction["class_index"] == expected
+    assert prediction.class_index == expected

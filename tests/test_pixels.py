@@ -10,13 +10,14 @@ from PIL import Image, features
 
 from tfl import datasets
 from tfl.artefacts import export
+from tfl.artefacts.formats import require_format
 from tfl.cache import open_cache
 from tfl.datasets import decode_image, heif
 from tfl.errors import DatasetError, SpecError
 from tfl.extraction.precompute import precompute
-from tfl.runs import run
+from tfl.heads import Reference
+from tfl.runs.training import train
 from tfl.specs import MAX_IMAGE_PIXELS, Artefact, DatasetSpec, Settings
-from tfl.specs.recipes import Reference
 
 WIDTH, HEIGHT = 40, 30
 KINDS = ["AVIF", "BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP"]
@@ -115,7 +116,7 @@ def test_a_bound_below_one_is_refused(make):
 
 def test_formats_that_take_decoded_images_have_no_bound():
     with pytest.raises(SpecError, match="max_image_pixels is for the format saved-model, got format onnx"):
-        Artefact("onnx", max_image_pixels=100)
+        require_format(Artefact("onnx", max_image_pixels=100))
 
 
 @pytest.fixture
@@ -134,25 +135,25 @@ def test_a_folder_knows_it_at_opening(one_large, monkeypatch):
 
 
 def test_precompute_and_export_under_a_bound(tiny_backbone, features, one_large, settings, tmp_path, caplog):
-    """The bound is in no fingerprint, and what it left out is left out by the gate of `export` too."""
+    """The bound is in no fingerprint, and what it left out is left out by `export` too."""
     dataset, bounded = DatasetSpec(str(one_large)), replace(settings, max_image_pixels=1000)
     with pytest.raises(DatasetError, match=r"large.png claims more .* raise --max-image-pixels\nrepair or"):
         precompute(features, dataset, bounded)
     path = precompute(features, dataset, replace(bounded, on_bad_image="skip"))
     cache = open_cache(path)
     assert cache.num_rows["train"] == 12
-    assert [image["id"] for image in cache.provenance["skipped"]] == ["train/dog/large.png"]
-    assert cache.provenance["max_image_pixels"] == 1000
-    made = run.train(path, Reference(epochs=1), runs_dir=tmp_path / "runs")
+    assert [image["id"] for image in cache.provenance.values["skipped"]] == ["train/dog/large.png"]
+    assert cache.provenance.max_image_pixels == 1000
+    made = train(path, Reference(epochs=1), runs_dir=tmp_path / "runs")
     assert export.export(made, tmp_path / "model", artefact=Artefact("keras")).error < 1e-3
     assert precompute(features, dataset, replace(settings, on_bad_image="skip")) == path
     assert "was made with --max-image-pixels 1000; remove it to make it with 120000000" in caplog.text
 
 
 def test_a_raised_bound_is_raised_for_export_too(tiny_backbone, features, one_large, settings, tmp_path, monkeypatch):
-    monkeypatch.setattr("tfl.artefacts.parity.MAX_IMAGE_PIXELS", 1000)
+    monkeypatch.setattr("tfl.artefacts.origin.MAX_IMAGE_PIXELS", 1000)
     path = precompute(features, DatasetSpec(str(one_large)), replace(settings, max_image_pixels=1200))
     assert open_cache(path).num_rows["train"] == 13
-    made = run.train(path, Reference(epochs=1), runs_dir=tmp_path / "runs")
-    artefact = Artefact(max_image_pixels=7)  # less than any image of the gate's has
+    made = train(path, Reference(epochs=1), runs_dir=tmp_path / "runs")
+    artefact = Artefact(max_image_pixels=7)  # less than any image has
     assert export.export(made, tmp_path / "model", artefact=artefact).error < 1e-3

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import write_npz
 
-from tfl.files import assets, trust, user_folders
+from tfl.files import trust, user_folders
 
 NOBODY = 12345  # a user id without an entry in /etc/passwd
 VARIABLES = ("TFL_HOME", "XDG_CACHE_HOME", "HOME")
@@ -21,7 +21,7 @@ def temporary(tmp_path, monkeypatch):
     folder = tmp_path / "tmp"
     folder.mkdir()
     monkeypatch.setattr("tfl.files.user_folders.temporary_folder", lambda: folder)
-    user_folders._say.cache_clear()
+    user_folders._warn_once.cache_clear()
     return folder
 
 
@@ -48,7 +48,7 @@ def no_home(monkeypatch):
 def test_home(no_home, monkeypatch, variables, expected):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert assets.home() == Path(expected)
+    assert user_folders.home_folder() == Path(expected)
 
 
 def test_without_a_home_folder_a_private_one_is_used_and_said_once(no_home, temporary, caplog):
@@ -83,10 +83,10 @@ def test_what_others_put_in_its_place_is_not_used(temporary, kind, tmp_path, mon
             os.chown(folder, NOBODY, NOBODY)
         else:
             pytest.skip("only root can give a folder away")
-    assert user_folders.existing_temporary_home() is None
+    assert user_folders.find_temporary_home() is None
     expected = folder.with_name(f"{folder.name}-1")
-    assert user_folders.temporary_home() == user_folders.existing_temporary_home() == expected
-    assert user_folders.temporary_home() == expected
+    assert user_folders.make_temporary_home() == user_folders.find_temporary_home() == expected
+    assert user_folders.make_temporary_home() == expected
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
@@ -121,15 +121,15 @@ def test_a_home_that_is_full_is_replaced_and_that_is_said_once(tmp_path, tempora
 
 
 def test_ones_own_files_are_known_though_no_note_can_be_made_at_home(tmp_path, temporary, monkeypatch, caplog):
-    monkeypatch.setattr(trust, "_known", lambda: tmp_path / "home" / "known")
+    monkeypatch.setattr(trust, "_notes_folder", lambda: tmp_path / "home" / "known")
     cannot_be_written(monkeypatch, tmp_path / "home")
     for name in ("a", "b"):
         (tmp_path / name).write_text(name)
-        trust.remember(tmp_path / name, is_own=True)
+        trust.mark_own(tmp_path / name)
         assert trust.is_own(tmp_path / name)
     assert caplog.text.count("is used instead") == 1
     (tmp_path / "b").write_text("c")
-    assert not trust.is_known(tmp_path / "b")
+    assert not trust.is_trusted(tmp_path / "b")
 
 
 def test_a_user_that_does_not_exist_is_no_home(monkeypatch):
@@ -146,8 +146,9 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from tfl.files import user_folders, trust
 user_folders.provide_home()  # as the command line does before it imports a framework
-import keras, tiny
-keras.applications.Tiny = tiny.Tiny
+import tiny
+from tfl import backbones
+backbones.register(tiny.SOURCE)
 from tfl.cli.main import main
 
 def tfl(*arguments):

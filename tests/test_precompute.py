@@ -6,10 +6,8 @@ from pathlib import Path
 from threading import Event
 
 import h5py
-import keras
 import numpy as np
 import pytest
-import tiny
 from conftest import write_npz
 from lab import arrays
 
@@ -20,7 +18,7 @@ from tfl.errors import BackboneError, CacheError, DatasetError, SpecError
 from tfl.extraction.precompute import precompute
 from tfl.files import trust
 from tfl.machine import batching
-from tfl.reports import formatting
+from tfl.reports.caches import format_cache
 from tfl.specs import DatasetSpec
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
@@ -93,7 +91,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(features, dataset, settings, mon
     assert len(calls) == 14 - (0, 0, 2, 4, 13)[(0, 1, 2, 5, 13).index(batches)]  # nothing finished is run again
     assert_same(again, whole)
     assert finished == (0, 0, 1, 2, 7)[(0, 1, 2, 5, 13).index(batches)]  # shards of two batches; train's last of one
-    assert open_cache(again).provenance["images_computed"] == 110  # of both processes together
+    assert open_cache(again).provenance.values["images_computed"] == 110  # of both processes together
     assert not list(settings.cache_dir.glob("*.partial"))
 
 
@@ -119,11 +117,11 @@ def test_rows_of_another_cache_are_copied_by_id(features, dataset, settings, cap
     path = precompute(features, dataset, settings)
     cache = open_cache(path)
     origin = {"fingerprint": donor.spec.fingerprint, "engine": "tensorflow", "batch_size": 4}
-    assert cache.provenance["copied"] == [{**origin, "images": 37}]
-    shown = "\n".join(formatting.format_cache(inspect(path)))
+    assert cache.provenance.values["copied"] == [{**origin, "images": 37}]
+    shown = "\n".join(format_cache(inspect(path)))
     assert f"copied (fingerprint {donor.spec.fingerprint} engine tensorflow batch_size 4 images 37)" in shown
-    assert "copied" not in donor.provenance
-    assert cache.provenance["images_computed"] == 110 - 37
+    assert "copied" not in donor.provenance.values
+    assert cache.provenance.values["images_computed"] == 110 - 37
     assert "holds are copied, not computed again" in caplog.text
     alone = open_cache(precompute(features, dataset, replace(settings, cache_dir=settings.cache_dir / "alone")))
     for role in ("train", "test"):
@@ -151,10 +149,10 @@ def test_rows_of_a_strangers_cache_are_not_copied(features, dataset, settings, c
     donor.unlink()
     assert open_cache(stranger).read("train").features[0, 0] == 77.0, "it is read where it is asked for"
     path = precompute(features, dataset, settings)
-    assert open_cache(path).provenance["images_computed"] == 110
-    assert "copied" not in open_cache(path).provenance
+    assert open_cache(path).provenance.values["images_computed"] == 110
+    assert "copied" not in open_cache(path).provenance.values
     (line,) = (record.message for record in caplog.records if str(stranger) in record.message)
-    assert line.startswith(f"no rows are copied from {stranger}, for it was not made by this user's tfl")
+    assert line.startswith(f"no rows are copied from {stranger}: it was not made by this user's tfl")
     assert "Nothing needs to be done; remove the file if it is not wanted" in line
     assert_same(path, precompute(features, dataset, replace(settings, cache_dir=settings.cache_dir / "whole")))
 
@@ -163,7 +161,7 @@ def test_rows_of_ones_own_cache_are_copied_after_it_was_moved(features, dataset,
     donor = precompute(features, replace(dataset, train_split="train[:30]"), settings)
     donor.rename(donor.with_name("kept-" + donor.name))
     cache = open_cache(precompute(features, dataset, settings))
-    assert cache.provenance["images_computed"] == 110 - 70
+    assert cache.provenance.values["images_computed"] == 110 - 70
 
 
 @pytest.mark.parametrize(("compute_dtype", "num_computed"), [("float32", 40), ("bfloat16", 110)])
@@ -171,13 +169,12 @@ def test_rows_that_another_engine_rounded_are_not_copied(
     compute_dtype, num_computed, features, dataset, settings, monkeypatch
 ):
     features = replace(features, compute_dtype=compute_dtype)
-    compile_model = engine.compile_model
+    monkeypatch.setitem(engine.ENGINES, "another", replace(engine.ENGINES["tensorflow"], name="another"))
     with monkeypatch.context() as patch:
         patch.setattr(engine, "resolve_engine", lambda *_: "another")
-        patch.setattr("tfl.engine.forward.compile_model", lambda model, shape, *_: compile_model(model, shape))
         precompute(features, replace(dataset, train_split="train[:30]"), settings)
     cache = open_cache(precompute(features, dataset, settings))
-    assert cache.provenance["images_computed"] == num_computed
+    assert cache.provenance.values["images_computed"] == num_computed
 
 
 VIEWS = ("original", "hflip", "crop4")
@@ -201,7 +198,7 @@ def assert_views_are_the_models(cache, features, dataset):
     for role in ("train", "test"):
         images = np.stack([example.image for example in source.examples(role, 0, source.num_rows[role])])
         for view in cache.views:
-            expected = built.network.predict(built.presented(view).predict(images, verbose=0), verbose=0)
+            expected = built.network.predict(built.build_views((view,)).predict(images, verbose=0), verbose=0)
             np.testing.assert_allclose(cache.read_view(role, view), expected, rtol=1e-4, atol=1e-6)
 
 
@@ -213,7 +210,7 @@ def test_every_view_of_every_image(features, dataset, settings, computed):
     assert_views_are_the_models(cache, features, dataset)
     assert computed == dict.fromkeys(VIEWS, 110)
     assert (seen[-1].finished, seen[-1].total, seen[-1].computed) == (330, 330, 330)
-    assert cache.provenance["images_computed"] == 330
+    assert cache.provenance.values["images_computed"] == 330
     assert precompute(features, dataset, settings, views=("original", "crop4", "hflip")) == path  # in any order
 
 
@@ -266,7 +263,6 @@ def test_a_killed_run_of_views_goes_on_to_the_same_bytes(features, dataset, sett
     with pytest.raises(Killed):
         precompute(features, dataset, settings, views=VIEWS)
     monkeypatch.undo()
-    monkeypatch.setattr(keras.applications, "Tiny", tiny.Tiny, raising=False)
     assert_same(precompute(features, dataset, settings, views=VIEWS), whole)
 
 
@@ -345,7 +341,7 @@ def test_a_cache_whose_width_is_not_its_specs_gives_nothing(features, dataset, s
     with h5py.File(cache.path, "r+", libver=("v110", "v110")) as file:
         file.attrs["spec"], file.attrs["fingerprint"] = np.bytes_(spec.to_json()), np.bytes_(spec.fingerprint)
     cache.path.rename(cache.path.with_name("colours-tiny-12-claim.h5"))
-    trust.remember(cache.path.with_name("colours-tiny-12-claim.h5"), is_own=True)  # else it is not looked at
+    trust.mark_own(cache.path.with_name("colours-tiny-12-claim.h5"))  # else it is not looked at
     assert open_cache(cache.path.with_name("colours-tiny-12-claim.h5")).spec == spec
     computed.clear()
     precompute(features, dataset, settings)
@@ -357,7 +353,7 @@ def test_rows_of_other_images_under_the_same_ids_are_not_copied(features, datase
     (tmp_path / "other").mkdir()
     other = DatasetSpec(dataset=str(write_npz(tmp_path / "other" / "colours.npz", seed=9, train=70, test=40)))
     cache = open_cache(precompute(features, other, settings))
-    assert cache.provenance["images_computed"] == 110
+    assert cache.provenance.values["images_computed"] == 110
 
 
 class Twin(datasets.NpzDataset):
@@ -374,12 +370,12 @@ def test_rows_of_another_dataset_of_the_same_version_are_not_copied(features, se
     for seed, name in enumerate(("cifar10", "cifar100")):
         path = write_npz(tmp_path / f"{name}.npz", seed, train=70, test=40)
         cache = open_cache(precompute(features, DatasetSpec(dataset=str(path)), settings))
-        assert cache.provenance["images_computed"] == 110
+        assert cache.provenance.values["images_computed"] == 110
 
 
 @pytest.mark.parametrize(
     ("field", "value", "message"),
-    [("label", -1, "has label -1; expected 0 to 2"), ("id", "x", "'x' stands in two rows")],
+    [("label", -1, "has label -1; expected 0 to 2"), ("id", "x", "'x' appears in two rows")],
 )
 def test_odd_rows_are_named_before_they_are_computed(features, dataset, settings, monkeypatch, field, value, message):
     read = datasets.read_rows
@@ -398,7 +394,7 @@ def test_the_nearest_relative_is_named(features, dataset, settings, caplog):
     caplog.set_level("INFO")
     precompute(features, dataset, settings)
     precompute(replace(features, image_size=16), dataset, settings)
-    assert "does not serve:\n  image_size: 12 on disk, 16 requested" in caplog.text
+    assert "cannot be reused as it is:\n  image_size: 12 on disk, 16 requested" in caplog.text
 
 
 @pytest.mark.parametrize("ahead", [1, 2, 5])
@@ -414,7 +410,7 @@ def test_batches_ahead_leave_the_same_bytes(features, dataset, settings, monkeyp
 
     monkeypatch.setattr(engine.Forward, "start", watched)
     monkeypatch.setattr(engine, "has_accelerator", lambda: True)
-    monkeypatch.setattr("tfl.extraction.precompute.BATCHES_AHEAD", ahead)
+    monkeypatch.setattr("tfl.extraction.extraction.BATCHES_AHEAD", ahead)
     assert_same(precompute(features, dataset, settings, views=VIEWS), plain)
     assert max(most) == ahead + 1
     assert not on_their_way
@@ -490,12 +486,12 @@ def test_out_of_memory_halves_the_batch_and_makes_the_shard_again(features, data
     seen = []
     cache = open_cache(precompute(features, dataset, settings, lambda progress: seen.append(progress.finished)))
     assert sizes[:7] == [8, 8, 8, 8, 4, 2, 2]  # the first shard of two batches is finished, the second is made again
-    assert "out of memory with batches of 8, going on with 4: no room" in caplog.text
-    assert (cache.provenance["batch_size"], cache.provenance["earlier_batch_sizes"]) == (2, [8, 4])
+    assert "out of memory with batches of 8, continuing with 4: no room" in caplog.text
+    assert (cache.provenance.values["batch_size"], cache.provenance.values["earlier_batch_sizes"]) == (2, [8, 4])
     assert seen[-1] == 110
     monkeypatch.setattr(engine.Forward, "start", run_model)
     whole = open_cache(precompute(features, dataset, replace(settings, cache_dir=settings.cache_dir / "whole")))
-    assert "earlier_batch_sizes" not in whole.provenance
+    assert "earlier_batch_sizes" not in whole.provenance.values
     np.testing.assert_allclose(cache.read("train").features, whole.read("train").features, rtol=1e-4, atol=1e-6)
 
 
@@ -540,7 +536,7 @@ def test_the_same_command_goes_on_with_the_batch_size_that_memory_left(
     sizes.clear()
     with pytest.raises(CacheError, match="batch_size: 4 in the folder, 16 now"):
         precompute(features, dataset, replace(settings, batch_size=16))
-    provenance = open_cache(precompute(features, dataset, settings)).provenance
+    provenance = open_cache(precompute(features, dataset, settings)).provenance.values
     assert set(sizes) == {4}
     assert (provenance["requested_batch_size"], provenance["batch_size"]) == (8, 4)
     assert provenance["earlier_batch_sizes"] == ([8] if batches else [])
@@ -584,7 +580,7 @@ def test_an_image_too_large_for_memory_is_named(features, folder, settings, monk
     monkeypatch.setattr(engine.Forward, "presented", little_memory)
     with pytest.raises(DatasetError, match=r"image 'train/cat/4\.png' alone, of 20 x 16 pixels"):
         precompute(features, DatasetSpec(str(folder)), settings)
-    assert "going on with" not in caplog.text
+    assert "continuing with" not in caplog.text
 
 
 def test_the_next_shard_is_read_and_made_while_one_is_written(features, dataset, settings, monkeypatch):
@@ -650,11 +646,11 @@ def test_an_error_of_the_writing_thread_ends_the_command(features, dataset, sett
         with pytest.raises(CacheError, match="the disk has no room"):
             precompute(features, dataset, settings)
     assert len(list(settings.cache_dir.glob("*.partial/*.shard"))) == 7
-    assert open_cache(precompute(features, dataset, settings)).provenance["images_computed"] == 110
+    assert open_cache(precompute(features, dataset, settings)).provenance.values["images_computed"] == 110
 
 
 def test_batches_are_of_a_size_that_the_devices_share_evenly(features, dataset, settings, monkeypatch):
-    monkeypatch.setattr(engine.machine, "_num_devices", lambda: 3)
+    monkeypatch.setattr(engine.devices, "count_devices", lambda: 3)
     run_model, sizes = engine.Forward.start, []
 
     def little_memory(self, images, view):
@@ -664,7 +660,7 @@ def test_batches_are_of_a_size_that_the_devices_share_evenly(features, dataset, 
         return run_model(self, images, view)
 
     monkeypatch.setattr(engine.Forward, "start", little_memory)
-    provenance = open_cache(precompute(features, dataset, replace(settings, batch_size=11))).provenance
+    provenance = open_cache(precompute(features, dataset, replace(settings, batch_size=11))).provenance.values
     assert list(dict.fromkeys(sizes)) == [12, 6, 3]
     assert provenance["batch_size"] == 3
 
@@ -677,12 +673,12 @@ def test_batches_are_of_a_size_that_the_devices_share_evenly(features, dataset, 
 
 
 def test_another_processor_does_not_go_on(features, dataset, settings, monkeypatch):
-    monkeypatch.setattr(engine.machine, "instruction_sets", lambda: ["avx", "avx512f"])
+    monkeypatch.setattr(engine.provenance, "list_instruction_sets", lambda: ["avx", "avx512f"])
     with monkeypatch.context() as patch:
         patch.setattr("tfl.cache.PartialCache.finish", lambda self, *described: pytest.fail("killed here"))
         with pytest.raises(pytest.fail.Exception):
             precompute(features, dataset, settings)
-    monkeypatch.setattr(engine.machine, "instruction_sets", lambda: ["avx"])
+    monkeypatch.setattr(engine.provenance, "list_instruction_sets", lambda: ["avx"])
     with pytest.raises(CacheError, match="device: CPU .* avx avx512f in the folder, CPU .* avx now"):
         precompute(features, dataset, settings)
 
@@ -697,8 +693,8 @@ def test_another_environment_does_not_go_on(features, dataset, settings, monkeyp
         precompute(features, dataset, settings)
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     path = precompute(features, dataset, settings)
-    assert open_cache(path).provenance["environment"]["ONEDNN_MAX_CPU_ISA"] == "AVX2"
-    assert "environment (ONEDNN_MAX_CPU_ISA AVX2)" in "\n".join(formatting.format_cache(inspect(path)))
+    assert open_cache(path).provenance.values["environment"]["ONEDNN_MAX_CPU_ISA"] == "AVX2"
+    assert "environment (ONEDNN_MAX_CPU_ISA AVX2)" in "\n".join(format_cache(inspect(path)))
 
 
 def test_class_names_that_no_cache_can_hold_are_refused_before_any_image(features, dataset, settings, monkeypatch):
@@ -727,7 +723,7 @@ def test_two_shards_exchanged_are_made_again(features, dataset, settings, monkey
 
 
 def test_provenance_says_what_made_it(features, dataset, settings):
-    provenance = open_cache(precompute(features, dataset, settings)).provenance
+    provenance = open_cache(precompute(features, dataset, settings)).provenance.values
     assert provenance["engine"] == "tensorflow"
     assert (provenance["batch_size"], provenance["shard_rows"]) == (8, 16)
     assert provenance["typed"] == {"weights": "random", "dataset": str(Path(dataset.dataset))}
@@ -775,7 +771,7 @@ def test_bad_images_can_be_left_out_and_are_listed(features, folder, settings, d
     assert rows.ids.tolist() == whole.ids[kept].tolist()
     assert rows.labels.tolist() == whole.labels[kept].tolist()
     np.testing.assert_allclose(rows.features, whole.features[kept], rtol=1e-4, atol=1e-6)
-    (skipped,) = cache.provenance["skipped"]
+    (skipped,) = cache.provenance.values["skipped"]
     assert skipped["id"] == "train/dog/3.png"
     assert "cannot decode the image" in skipped["reason"]
     assert "left out: cannot decode the image" in caplog.text
@@ -837,9 +833,9 @@ def test_a_changed_folder_is_another_dataset(features, folder, settings, caplog,
     change(folder)
     after = precompute(features, DatasetSpec(str(folder)), settings)
     assert after != before
-    assert "does not serve:\n  " in caplog.text
+    assert "cannot be reused as it is:\n  " in caplog.text
     assert "version: sha256:" in caplog.text
-    assert open_cache(after).provenance["images_computed"] == sum(open_cache(after).num_rows.values())
+    assert open_cache(after).provenance.values["images_computed"] == sum(open_cache(after).num_rows.values())
     with pytest.raises(
         CacheError, match="(?s)made under another spec\n.*version: sha256:.* on disk, sha256:.* requested"
     ):
@@ -876,7 +872,7 @@ def test_many_damaged_shards_are_made_again_in_one_run(features, dataset, settin
 
     monkeypatch.setattr(PartialCache, "write", damage_once)
     path = precompute(features, dataset, settings)
-    assert caplog.text.count("it is made again") == len(damaged) == 8
+    assert caplog.text.count("it is computed again") == len(damaged) == 8
     monkeypatch.undo()
     with h5py.File(path) as file:
         assert len(file["train/labels"]) == 70
@@ -900,11 +896,11 @@ def test_only_files_that_may_donate_rows_are_looked_through(features, dataset, s
     for name in ("colours-tiny-12-copy.h5", "colours-tiny-64-copy.h5"):
         path.with_name(name).write_bytes(path.read_bytes())
     path.unlink()
-    examined, examine = [], trust.problems_of
-    monkeypatch.setattr(trust, "problems_of", lambda kind, path: examined.append(path.name) or examine(kind, path))
+    examined, examine = [], trust.find_problems
+    monkeypatch.setattr(trust, "find_problems", lambda kind, path: examined.append(path.name) or examine(kind, path))
     cache = open_cache(precompute(features, dataset, settings))
     assert examined == ["colours-tiny-12-copy.h5"]
-    assert cache.provenance["images_computed"] == 110
+    assert cache.provenance.values["images_computed"] == 110
 
 
 # --- splits that lose classes
@@ -943,7 +939,7 @@ def test_splits_that_lose_classes_are_refused_before_anything_is_computed(
     labels, message = LOST[kind]
     spec = labelled(tmp_path / "a.npz", **labels)
     with monkeypatch.context() as patch:
-        patch.setattr("tfl.extraction.precompute.build", lambda features: pytest.fail("the backbone is built"))
+        patch.setattr("tfl.extraction.precompute.build_backbone", lambda features: pytest.fail("the backbone is built"))
         with pytest.raises(DatasetError, match=f"{message}\n.*'train\\[:50%\\]'.*--allow-missing-classes"):
             precompute(features, spec, settings)
     assert not settings.cache_dir.exists()
@@ -984,10 +980,10 @@ def test_halves_of_a_folder_are_copied_into_the_whole(features, settings, folder
     ids = [id_ for role in ("train", "val") for id_ in held.read_ids(role).tolist()]
     whole = open_cache(precompute(features, DatasetSpec(str(folder)), settings))
     assert sorted(ids) == sorted(whole.read_ids("train").tolist())
-    assert whole.provenance["images_computed"] == 0
+    assert whole.provenance.values["images_computed"] == 0
 
 
-class Unlabelled:
+class Unlabelled(datasets.Dataset):
     """A dataset that knows its labels only with its images, as TFDS does."""
 
     def __init__(self, source):
@@ -1002,7 +998,7 @@ def test_labels_that_come_with_the_images_are_looked_at_before_the_merge(feature
     spec = labelled(tmp_path / "a.npz", train=[0, 1] * 20, test=[2, 1, 0])
     with pytest.raises(DatasetError, match=r"which no head gets right: c \(1 row\)"):
         precompute(features, spec, settings)
-    monkeypatch.setattr("tfl.extraction.precompute._Job._compute", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr("tfl.extraction.extraction.Extraction._compute_shard", lambda *_: pytest.fail("computed again"))
     cache = open_cache(precompute(features, spec, replace(settings, allow_missing_classes=True)))
     assert cache.num_rows == {"train": 40, "test": 3}
 

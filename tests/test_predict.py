@@ -5,13 +5,17 @@ import json
 import os
 import sys
 import weakref
+from pathlib import Path
 
 import numpy as np
+import pyte
 import pytest
+from manifests import describe
 from PIL import Image
-from test_formats import FEATURES, NAMES, _tiny, backbone, combined_of  # noqa: F401 -- fixtures
+from test_formats import NAMES, _tiny, backbone, combined_of  # noqa: F401 -- fixtures
 
-from tfl.artefacts import predict
+from tfl.artefacts import decoded, exported, inputs, predict
+from tfl.artefacts.predict import BadImage
 from tfl.cli.main import main
 from tfl.errors import DatasetError, ExportError, ExtraError, SpecError
 
@@ -29,8 +33,7 @@ def model(combined, tmp_path_factory):
     folder = tmp_path_factory.mktemp("predicting") / "model"
     folder.mkdir()
     combined.model.save(folder / "model.keras")
-    (folder / "tfl.json").write_text(json.dumps({"class_names": NAMES}))
-    return folder
+    return describe(folder, "keras")
 
 
 @pytest.fixture
@@ -61,16 +64,18 @@ def test_in_order_and_in_batches(model, combined, photos, monkeypatch):
         "red.png",
     ]
     seen = []
-    found = list(predict.predict_each(predict.open_model(model), images, seen.append))
-    assert [each["image"] for each in found] == paths_of(images)
-    assert [(progress.finished, progress.total) for progress in seen] == [(2, 5), (4, 5), (5, 5)]
+    found = list(
+        predict.predict_each(predict.open_model(model), images, lambda now: seen.append((now.finished, now.total)))
+    )
+    assert [each.image for each in found] == paths_of(images)
+    assert seen == [(2, 5), (4, 5), (5, 5)]
     for image, each in zip(images, found, strict=True):
-        logits = combined.logits_of(np.asarray(Image.open(image.path).convert("RGB"))[None])[0]
-        assert each["class_index"] == logits.argmax()
-        assert each["class_name"] == NAMES[logits.argmax()]
+        logits = combined.compute_logits(np.asarray(Image.open(image.path).convert("RGB"))[None])[0]
+        assert each.class_index == logits.argmax()
+        assert each.class_name == NAMES[logits.argmax()]
         expected = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
-        assert list(each["probabilities"]) == list(NAMES)
-        np.testing.assert_allclose(list(each["probabilities"].values()), expected, rtol=1e-4)
+        assert list(each.probabilities) == list(NAMES)
+        np.testing.assert_allclose(list(each.probabilities.values()), expected, rtol=1e-4)
 
 
 def test_words_for_images(photos):
@@ -84,8 +89,8 @@ def test_words_for_images(photos):
     assert found(f"{photos}/missing.png") == ["missing.png"], "which is a bad image later"
     assert found("-", stdin=f"{photos}/red.png\n{photos}/blue.png\n".encode()) == ["red.png", "blue.png"]
     content = (photos / "red.png").read_bytes()
-    assert predict.find_images(["-"], io.BytesIO(content)) == [predict.Image(predict.Path("-"), content)]
-    with pytest.raises(DatasetError, match=r"no image is like .*\*.webp; expected files ending in .avif"):
+    assert predict.find_images(["-"], io.BytesIO(content)) == [inputs.Image(Path("-"), content)]
+    with pytest.raises(DatasetError, match=r"no image matches .*\*.webp; expected files ending in .avif"):
         found(f"{photos}/*.webp")
     everything = ["blue.png", "green.png", "more/blue.jpg", "more/red.jpg", "red.png"]
     assert found(f"{photos}/*") == everything, "and not notes.txt"
@@ -100,14 +105,14 @@ def test_words_for_images(photos):
 
 def test_the_command_goes_on_after_a_bad_image(model, photos, capsys):
     (photos / "bad.png").write_text("hello")
-    assert main.main(["predict", str(model), str(photos), "--json"]) == 1
+    assert main(["predict", str(model), str(photos), "--json"]) == 1
     printed = capsys.readouterr()
     lines = [json.loads(line) for line in printed.out.splitlines()]
     assert len(lines) == 6
     assert lines[0]["image"] == str(photos / "bad.png")
     assert "bad.png is not an image" in lines[0]["error"]
     assert "tfl: 1 of 6 images are bad" in printed.err
-    assert main.main(["predict", str(model), str(photos / "bad.png"), str(photos / "red.png")]) == 1
+    assert main(["predict", str(model), str(photos / "bad.png"), str(photos / "red.png")]) == 1
     printed = capsys.readouterr()
     assert printed.out.startswith(f"{photos}/red.png\t")
     assert "bad.png is not an image" in printed.err
@@ -118,7 +123,7 @@ def test_a_name_that_is_not_utf8(flags, model, photos, monkeypatch):
     (photos / "red.png").rename(photos / os.fsdecode(b"r\xe9d.png"))
     pipe = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="strict")
     monkeypatch.setattr(sys, "stdout", pipe)
-    assert main.main(["predict", str(model), str(photos), *flags]) == 0
+    assert main(["predict", str(model), str(photos), *flags]) == 0
     pipe.seek(0)
     assert r"r\xe9d.png" in pipe.read().replace(r"\\", "\\")
 
@@ -129,19 +134,20 @@ def test_results_and_progress_on_one_terminal(model, photos, monkeypatch):
     monkeypatch.setattr("tfl.machine.batching.BATCH_SIZE", 2)
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setattr(sys, "stderr", terminal)
-    assert main.main(["predict", str(model), str(photos)]) == 0
+    assert main(["predict", str(model), str(photos)]) == 0
     printed = terminal.getvalue()
-    assert "2 of 5 images" in printed
-    seen = [line.rsplit("\r\033[K", 1)[-1] for line in printed.split("\n")]
-    assert [line.partition("\t")[0] for line in seen if line] == paths_of(
-        predict.find_images([str(photos)], io.BytesIO())
+    assert "2/5" in printed
+    screen = pyte.Screen(300, 50)
+    pyte.Stream(screen).feed(printed.replace("\n", "\r\n"))
+    seen = [line.split()[0] for line in screen.display if line.strip()]
+    assert seen == paths_of(predict.find_images([str(photos)], io.BytesIO())), (
+        "the bar is gone, and has overwritten nothing"
     )
 
 
 def test_a_runtime_that_no_extra_brings(model, tmp_path, monkeypatch):
     (tmp_path / "saved_model.pb").touch()
-    (tmp_path / "assets.extra").mkdir()
-    (tmp_path / "assets.extra" / "tfl.json").write_text('{"class_names": ["a", "b"]}')
+    describe(tmp_path, "saved-model")
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(ExtraError, match="^saved-model needs TensorFlow, which cannot be imported here: "):
         predict.open_model(tmp_path)
@@ -160,7 +166,7 @@ def test_no_model(tmp_path):
     with pytest.raises(ExportError, match="is not a model that `tfl export` made: it holds none of saved_model.pb, "):
         predict.open_model(tmp_path)
     (tmp_path / "model.onnx").write_bytes(b"no model")
-    (tmp_path / "tfl.json").write_text('{"class_names": ["a", "b"]}')
+    describe(tmp_path, "onnx")
     pytest.importorskip("onnxruntime")
     with pytest.raises(ExportError, match="is not a model that `tfl export` made"):
         predict.open_model(tmp_path)
@@ -174,7 +180,7 @@ def piped(content):
 
 
 def is_one_image(content):
-    return piped(content) == [predict.Image(predict.Path("-"), content)]
+    return piped(content) == [inputs.Image(Path("-"), content)]
 
 
 STRANGE = [
@@ -236,8 +242,8 @@ def test_netpbm_without_a_zero_byte_is_an_image(kind, model):
     assert b"\0" not in NETPBM[kind]
     (image,) = piped(NETPBM[kind])
     (answer,) = predict.predict_each(predict.open_model(model), [image])
-    assert answer["image"] == "-"
-    assert "error" not in answer
+    assert answer.image == "-"
+    assert not isinstance(answer, BadImage)
 
 
 def test_a_file_named_as_a_line_of_an_image(tmp_path, monkeypatch):
@@ -275,15 +281,15 @@ def test_names_that_are_all_gone_are_still_names():
 def test_a_damaged_image_is_one_bad_image(kept, model):
     (image,) = piped(encoded("PNG")[:kept] + b"\0\n\0")
     (answer,) = predict.predict_each(predict.open_model(model), [image])
-    assert answer["image"] == "-"
-    assert answer["error"].startswith(("- is not an image", "cannot decode the image -"))
+    assert answer.image == "-"
+    assert answer.error.startswith(("- is not an image", "cannot decode the image -"))
 
 
 def test_a_list_through_the_command(model, photos, monkeypatch, capsys):
     (photos / "red.png").rename(photos / "r\u2028d.png")
     listed = "".join(f"{path}\0" for path in (photos / "r\u2028d.png", photos / "blue.png"))
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed.encode())))
-    assert main.main(["predict", str(model), "-", "--json"]) == 0
+    assert main(["predict", str(model), "-", "--json"]) == 0
     assert [json.loads(line)["class_name"] for line in capsys.readouterr().out.splitlines()]
 
 
@@ -292,12 +298,12 @@ def test_a_list_through_the_command(model, photos, monkeypatch, capsys):
 
 def test_the_bound_on_pixels(model, photos, capsys):
     Image.new("RGB", (40, 30)).save(photos / "large.png")
-    assert main.main(["predict", str(model), str(photos / "large.png"), "--max-image-pixels", "1199"]) == 1
+    assert main(["predict", str(model), str(photos / "large.png"), "--max-image-pixels", "1199"]) == 1
     printed = capsys.readouterr().err
     assert "large.png claims more pixels than are safe to decode: 40 x 30, at most 1,199 are decoded" in printed
     assert "raise --max-image-pixels" in printed
-    assert main.main(["predict", str(model), str(photos), "--max-image-pixels", "1200"]) == 0
-    assert main.main(["predict", str(model), str(photos), "--max-image-pixels", "0"]) == 2
+    assert main(["predict", str(model), str(photos), "--max-image-pixels", "1200"]) == 0
+    assert main(["predict", str(model), str(photos), "--max-image-pixels", "0"]) == 2
     with pytest.raises(DatasetError, match=r"large.png claims more pixels"):
         predict.predict(model, [photos / "large.png"], max_image_pixels=1199)
     with pytest.raises(SpecError, match="max_image_pixels is at least 1, got -1"):
@@ -317,7 +323,7 @@ class Recorder:
 
 
 def answers_of(recorder, images, **settings):
-    return list(predict.predict_each(predict.Model(list(NAMES), recorder), images, **settings))
+    return list(predict.predict_each(exported.ExportedModel(NAMES, recorder), images, **settings))
 
 
 @pytest.fixture
@@ -326,27 +332,27 @@ def sizes(tmp_path):
     paths = [tmp_path / f"{i}.png" for i in range(8)]
     for i, path in enumerate(paths):
         Image.new("RGB", (10 * (1 + i % 2), 10), (i, i, i)).save(path)
-    return [predict.Image(path) for path in paths]
+    return [inputs.Image(path) for path in paths]
 
 
 def test_small_images_of_one_size_are_asked_for_together(sizes):
     recorder = Recorder()
-    assert [each["class_name"] for each in answers_of(recorder, sizes)] == ["red"] * 8
+    assert [each.class_name for each in answers_of(recorder, sizes)] == ["red"] * 8
     assert recorder.shapes == [(4, 10, 10, 3), (4, 10, 20, 3)]
 
 
 def test_large_images_come_alone_and_nothing_is_decoded_ahead(sizes, monkeypatch):
-    monkeypatch.setattr(predict, "WINDOW_BYTES", 299)
+    monkeypatch.setattr(decoded, "WINDOW_BYTES", 299)
     held, most = [], []
-    load = predict._loaded
+    decode = decoded._decode
 
-    def loaded(image, max_image_pixels):
-        row = load(image, max_image_pixels)
+    def decode_and_count(image, max_image_pixels):
+        row = decode(image, max_image_pixels)
         held.append(weakref.ref(row.pixels))
         most.append(sum(ref() is not None for ref in held))
         return row
 
-    monkeypatch.setattr(predict, "_loaded", loaded)
+    monkeypatch.setattr(decoded, "_decode", decode_and_count)
     recorder = Recorder()
     assert len(answers_of(recorder, sizes)) == 8
     assert recorder.shapes == [(1, 10, 10, 3), (1, 10, 20, 3)] * 4
@@ -354,11 +360,11 @@ def test_large_images_come_alone_and_nothing_is_decoded_ahead(sizes, monkeypatch
 
 
 def test_a_window_and_a_batch_hold_so_many_bytes(sizes, monkeypatch):
-    monkeypatch.setattr(predict, "WINDOW_BYTES", 2000)
+    monkeypatch.setattr(decoded, "WINDOW_BYTES", 2000)
     monkeypatch.setattr(predict, "BATCH_BYTES", 650)
     recorder = Recorder()
     found = answers_of(recorder, sizes)
-    assert [each["image"] for each in found] == paths_of(sizes)
+    assert [each.image for each in found] == paths_of(sizes)
     assert recorder.shapes == [(2, 10, 10, 3), (1, 10, 20, 3), (1, 10, 20, 3)] * 2
 
 
@@ -368,9 +374,9 @@ def test_an_image_that_the_runtime_fails_on_is_named(sizes):
             raise RuntimeError("std::bad_alloc")
 
     found = answers_of(Recorder(fail), sizes)
-    assert [each["image"] for each in found] == paths_of(sizes)
-    assert [place for place, each in enumerate(found) if "error" in each] == [3]
-    assert found[3]["error"] == (
+    assert [each.image for each in found] == paths_of(sizes)
+    assert [place for place, each in enumerate(found) if isinstance(each, BadImage)] == [3]
+    assert found[3].error == (
         f"the model could not answer for the image {sizes[3].path} of 20 x 10 pixels: std::bad_alloc; "
         "if memory does not suffice, make it smaller"
     )
@@ -380,9 +386,9 @@ def test_too_little_memory_to_read_is_a_bad_image(sizes, monkeypatch):
     def fail(path):
         raise MemoryError
 
-    monkeypatch.setattr(predict.Path, "read_bytes", fail)
+    monkeypatch.setattr(Path, "read_bytes", fail)
     (found,) = answers_of(Recorder(), sizes[:1])
-    assert found == {"image": str(sizes[0].path), "error": f"too little memory to read {sizes[0].path}"}
+    assert found == BadImage(str(sizes[0].path), f"too little memory to read {sizes[0].path}")
 
 
 def test_suffixes_of_names_are_looked_at_in_any_case():

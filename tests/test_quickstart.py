@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from conftest import write_npz
 
-from tfl.cli.main import main, quickstart
+from tfl.cli import quick
+from tfl.cli.commands.fetch import Fetch
+from tfl.cli.commands.quickstart import Quickstart
 from tfl.errors import SpecError
 from tfl.extraction import fetch
 from tfl.specs import DatasetSpec
@@ -14,11 +16,11 @@ pytestmark = pytest.mark.usefixtures("tiny_backbone")
 
 def test_the_whole_way_and_its_summary(features, settings, tmp_path, monkeypatch, capsys):
     data = str(write_npz(tmp_path / "colours.npz", train=70, test=40))
-    monkeypatch.setattr(quickstart, "FEATURES", features)
-    monkeypatch.setattr(quickstart, "DATASET", DatasetSpec(data, "train[:60]", "", "test"))
+    monkeypatch.setattr(quick, "FEATURES", features)
+    monkeypatch.setattr(quick, "DATASET", DatasetSpec(data, "train[:60]", "", "test"))
     fetched = []
-    monkeypatch.setattr(quickstart, "fetch", fetched.append)
-    main.quickstart(settings, tmp_path / "runs")
+    monkeypatch.setattr(quick, "fetch", fetched.append)
+    Quickstart(settings, tmp_path / "runs").run()
     assert fetched == [data, "tiny"]
     lines = capsys.readouterr().out.splitlines()
     run_folder = tmp_path / "runs" / lines[-1].split("/")[-1]
@@ -41,6 +43,6 @@ def test_fetch_says_what_is_there(tmp_path, monkeypatch):
 
 def test_npz_is_for_one_dataset(tmp_path):
     with pytest.raises(SpecError, match="--npz writes one dataset, got 0: none"):
-        main.fetch(("resnet50",), tmp_path / "a.npz")
+        Fetch(("resnet50",), tmp_path / "a.npz").run()
     with pytest.raises(SpecError, match="--npz is for a dataset; tiny is a backbone"):
         fetch.fetch("tiny", tmp_path / "a.npz")

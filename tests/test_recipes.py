@@ -13,12 +13,17 @@ from conftest import WITHOUT_TENSORFLOW
 from sklearn.linear_model import LogisticRegression
 from sklearn.linear_model import Ridge as SklearnRidge
 
-from tfl import heads
 from tfl.errors import RunError, SpecError
-from tfl.heads import examples, knn, mlp, model, sgd
-from tfl.heads.examples import LabelledFeatures, split_rows
-from tfl.heads.standard import compute_basis, compute_moments, compute_scaling
-from tfl.specs.recipes import RECIPES, Best, Grid, Knn, Logistic, Mlp, Reference, Ridge, Selection, with_one_setting
+from tfl.heads import RECIPES, Best, Grid, Knn, Logistic, Mlp, Reference, Ridge, model
+from tfl.heads.loading import load_head
+from tfl.heads.model import apply_temperature, compute_logits
+from tfl.heads.rows import LabelledFeatures, split_rows
+from tfl.heads.search import search
+from tfl.heads.selection import compute_class_weights
+from tfl.heads.solvers import batches, grid, knn, members, sgd
+from tfl.heads.solvers.standardisation import compute_basis, compute_moments, compute_scaling
+from tfl.heads.trials import Listeners
+from tfl.specs.training import Selection
 
 NAMES = ("a", "b", "c")
 
@@ -73,9 +78,9 @@ def test_moments_of_parts_add_up():
     alone_ = compute_moments(LabelledFeatures(both.views, both.labels, 3, both.class_weights))
     together = compute_moments(both)
     assert together.total == pytest.approx(alone_.total)
-    scaling = alone_.scaling()
-    np.testing.assert_allclose(together.scaling().scale, scaling.scale, rtol=1e-5)
-    np.testing.assert_allclose(together.correlations(scaling), alone_.correlations(scaling), atol=1e-5)
+    scaling = alone_.compute_scaling()
+    np.testing.assert_allclose(together.compute_scaling().scale, scaling.scale, rtol=1e-5)
+    np.testing.assert_allclose(together.compute_correlations(scaling), alone_.compute_correlations(scaling), atol=1e-5)
     assert compute_moments(both) is together
     assert fitting.num_rows + val.num_rows == both.num_rows
 
@@ -84,7 +89,7 @@ def test_scaling_folds_into_a_kernel():
     rows = make_rows()
     scaling, rng = compute_scaling(rows), np.random.default_rng(0)
     kernel, bias = rng.normal(size=(12, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32)
-    folded_kernel, folded_bias = scaling.folded(kernel, bias)
+    folded_kernel, folded_bias = scaling.fold(kernel, bias)
     expected = scaling.apply(rows.features) @ kernel + bias
     np.testing.assert_allclose(rows.features @ folded_kernel + folded_bias, expected, atol=1e-4)
 
@@ -141,13 +146,13 @@ def test_constant_columns_and_columns_that_hardly_vary(recipe):
     for rows in (fitting, val, both):
         rows.views[0][:, :5] = np.float32([0.1, 0.2, 0.3, 0.7, 1.3])
         rows.views[0][:, 5] = 0.1 + 1e-4 * rows.views[0][:, 6]
-    scaling = compute_moments(both).scaling()
+    scaling = compute_moments(both).compute_scaling()
     np.testing.assert_array_equal(scaling.scale[:5], 1)
     np.testing.assert_allclose(scaling.scale[5], both.features[:, 5].astype(np.float64).std(), rtol=1e-2)
-    found = heads.search(recipe, fitting, val)
+    found = search(recipe, fitting, val)
     refitted = found.refit(both)
     for fitted in (found.head, refitted):
-        assert (heads.compute_logits(fitted, val.features).argmax(axis=1) == val.labels).mean() > 0.6
+        assert (compute_logits(fitted, val.features).argmax(axis=1) == val.labels).mean() > 0.6
 
 
 # ---- logistic
@@ -159,48 +164,46 @@ def test_logistic_is_what_scikit_learn_finds(num_rows, l2, class_weight):
     """The same penalty, the same optimum: (with fewer rows than columns as well)."""
     rows = make_rows(num_rows)
     counts = np.bincount(rows.labels, minlength=3)
-    weights = examples.class_weights(counts, Selection(class_weight=class_weight or "none"))
+    weights = compute_class_weights(counts, Selection(class_weight=class_weight or "none"))
     rows = LabelledFeatures(rows.views, rows.labels, 3, weights)
     x = compute_basis(rows).scaling.apply(rows.features).astype(np.float64)
     theirs = LogisticRegression(C=1 / (l2 * num_rows), tol=1e-8, max_iter=5000, class_weight=class_weight)
     theirs.fit(x, rows.labels)
-    ours = heads.search(Logistic(l2=(l2,), tolerance=1e-6), rows, None).head
-    np.testing.assert_allclose(
-        probabilities(heads.compute_logits(ours, rows.features)), theirs.predict_proba(x), atol=2e-3
-    )
+    ours = search(Logistic(l2=(l2,), tolerance=1e-6), rows, None).head
+    np.testing.assert_allclose(probabilities(compute_logits(ours, rows.features)), theirs.predict_proba(x), atol=2e-3)
 
 
 def test_logistic_path_is_warm_and_ends_early():
     fitting, val, both = divided(make_rows(300, 60))
     told = []
-    found = heads.search(Logistic(), fitting, val, heads.Listeners(on_trial=told.append))
-    penalties = [trial["setting"]["l2"] for trial in found.trials]
+    found = search(Logistic(), fitting, val, Listeners(on_trial=told.append))
+    penalties = [trial.setting["l2"] for trial in found.trials]
     assert penalties == list(Logistic().l2[: len(penalties)])
     assert told == found.trials
-    losses = [trial["val_loss"] for trial in found.trials]
+    losses = [trial.val_loss for trial in found.trials]
     assert len(penalties) < 12, "the weakest penalties overfit 60 columns: the path ends before them"
     assert min(losses) < losses[-1]
-    alone_ = heads.search(Logistic(l2=(penalties[3],)), fitting, val)
-    assert alone_.trials[0]["val_loss"] == pytest.approx(losses[3], rel=5e-3), "begun at zero or at the one before"
-    refitted = heads.compute_logits(found.refit(both), both.features)
-    fresh = heads.search(Logistic(l2=(found.trial["setting"]["l2"],)), both, None).head
-    expected = probabilities(heads.compute_logits(fresh, both.features))  # standardised by a few rows more
+    alone_ = search(Logistic(l2=(penalties[3],)), fitting, val)
+    assert alone_.trials[0].val_loss == pytest.approx(losses[3], rel=5e-3), "begun at zero or at the one before"
+    refitted = compute_logits(found.refit(both), both.features)
+    fresh = search(Logistic(l2=(found.trial.setting["l2"],)), both, None).head
+    expected = probabilities(compute_logits(fresh, both.features))  # standardised by a few rows more
     np.testing.assert_allclose(probabilities(refitted), expected, atol=2e-2)
 
 
 def test_logistic_refit_on_fewer_rows_than_columns_leaves_the_span_of_the_fitting_rows():
     fitting, _, both = divided(make_rows(40, 100))
-    fitted = heads.search(Logistic(l2=(0.05,), tolerance=1e-6), fitting, None).refit(both)
-    fresh = heads.search(Logistic(l2=(0.05,), tolerance=1e-6), both, None).head
+    fitted = search(Logistic(l2=(0.05,), tolerance=1e-6), fitting, None).refit(both)
+    fresh = search(Logistic(l2=(0.05,), tolerance=1e-6), both, None).head
     np.testing.assert_allclose(
-        probabilities(heads.compute_logits(fitted, both.features)),
-        probabilities(heads.compute_logits(fresh, both.features)),
+        probabilities(compute_logits(fitted, both.features)),
+        probabilities(compute_logits(fresh, both.features)),
         atol=2e-3,
     )
 
 
 def test_logistic_says_when_it_has_not_converged(caplog):
-    heads.search(Logistic(l2=(1e-4,), max_iterations=2), make_rows(), None)
+    search(Logistic(l2=(1e-4,), max_iterations=2), make_rows(), None)
     assert "l2 0.0001: not converged after 2 iterations (--max-iterations)" in caplog.text
 
 
@@ -209,7 +212,7 @@ def test_features_whose_squares_overflow(recipe):
     rows = make_rows()
     rows.views[0][0, 0] = 3e38
     with pytest.raises(RunError, match="the largest feature is 3e[+]38, and its square is more than float32 holds"):
-        heads.search(recipe, rows, None)
+        search(recipe, rows, None)
 
 
 # ---- ridge
@@ -222,9 +225,9 @@ def test_ridge_is_what_scikit_learn_finds(num_rows, class_weights):
     x = compute_basis(rows).scaling.apply(rows.features).astype(np.float64)
     theirs = SklearnRidge(alpha=0.3 * rows.weights.sum())
     theirs.fit(x, np.eye(3)[rows.labels], sample_weight=rows.weights)
-    found = heads.search(Ridge(l2=(0.3,)), rows, None)
+    found = search(Ridge(l2=(0.3,)), rows, None)
     for fitted in (found.head, found.refit(rows)):
-        ours = heads.compute_logits(fitted, rows.features)
+        ours = compute_logits(fitted, rows.features)
         centred = ours - ours.mean(axis=1, keepdims=True)
         expected = theirs.predict(x)
         expected -= expected.mean(axis=1, keepdims=True)
@@ -234,9 +237,9 @@ def test_ridge_is_what_scikit_learn_finds(num_rows, class_weights):
 
 def test_ridge_outputs_are_calibrated_as_logits():
     fitting, val, _ = divided(make_rows(600))
-    ours = heads.search(Ridge(), fitting, val)
-    other = heads.search(Logistic(), fitting, val)
-    assert ours.trial["val_loss"] < 1.5 * other.trial["val_loss"] < 0.4, "raw outputs would be near log(3)"
+    ours = search(Ridge(), fitting, val)
+    other = search(Logistic(), fitting, val)
+    assert ours.trial.val_loss < 1.5 * other.trial.val_loss < 0.4, "raw outputs would be near log(3)"
 
 
 # ---- knn
@@ -244,7 +247,7 @@ def test_ridge_outputs_are_calibrated_as_logits():
 
 def test_knn_head_votes_as_a_loop_over_all_rows_does():
     rows, asked = make_rows(50, class_weights=(1, 2, 1)), make_rows(20, seed=3)
-    ours = heads.search(Knn(neighbours=(7,), temperature=(0.1,)), rows, asked)
+    ours = search(Knn(neighbours=(7,), temperature=(0.1,)), rows, asked)
     unit = [r.features / np.linalg.norm(r.features, axis=1, keepdims=True) for r in (rows, asked)]
     expected = []
     for row in unit[1]:
@@ -253,23 +256,23 @@ def test_knn_head_votes_as_a_loop_over_all_rows_does():
         for i in np.argsort(-cosines)[:7]:
             votes[rows.labels[i]] += rows.weights[i] * np.exp(cosines[i] / 0.1)
         expected.append(np.log(votes / votes.sum() + 1e-3))
-    np.testing.assert_allclose(heads.compute_logits(ours.head, asked.features), expected, atol=2e-3)
+    np.testing.assert_allclose(compute_logits(ours.head, asked.features), expected, atol=2e-3)
     np.testing.assert_allclose(ours.val_logits, expected, atol=2e-3)
 
 
 def test_knn_in_blocks_is_the_whole(monkeypatch):
     rows, asked = make_rows(50), make_rows(20, seed=3)
-    whole = heads.search(Knn(), rows, asked)
+    whole = search(Knn(), rows, asked)
     monkeypatch.setattr(knn, "SIMILARITY_BYTES", 4 * 50 * 3)
     monkeypatch.setattr(model, "SIMILARITY_BYTES", 4 * 50 * 3)
-    in_blocks = heads.search(Knn(), rows, asked)
-    assert [t["val_accuracy"] for t in in_blocks.trials] == [t["val_accuracy"] for t in whole.trials]
+    in_blocks = search(Knn(), rows, asked)
+    assert [t.val_accuracy for t in in_blocks.trials] == [t.val_accuracy for t in whole.trials]
     np.testing.assert_allclose(
-        heads.compute_logits(in_blocks.head, asked.features),
-        heads.compute_logits(whole.head, asked.features),
+        compute_logits(in_blocks.head, asked.features),
+        compute_logits(whole.head, asked.features),
         rtol=1e-4,
     )
-    assert {trial["setting"]["neighbours"] for trial in whole.trials} == {5, 10, 20, 50}, "100 of 50 are 50"
+    assert {trial.setting["neighbours"] for trial in whole.trials} == {5, 10, 20, 50}, "100 of 50 are 50"
 
 
 # ---- grid
@@ -278,11 +281,11 @@ def test_knn_in_blocks_is_the_whole(monkeypatch):
 def test_each_head_of_the_grid_is_the_one_trained_alone():
     rows = make_rows()
     recipe = Grid(learning_rate=(0.003, 0.03), weight_decay=(0.0, 0.1), kernel_seed=(0, 5), epochs=3, batch_size=32)
-    settings = sgd.settings_of(recipe)
+    settings = grid.list_settings(recipe)
     assert len(set(settings)) == 8
-    together = sgd.train_grid(recipe, settings, rows)
+    together = grid.train_grid(recipe, settings, rows)
     for setting, (kernel, bias) in zip(settings, together, strict=True):
-        ((kernel_alone, bias_alone),) = sgd.train_grid(recipe, [setting], rows)
+        ((kernel_alone, bias_alone),) = grid.train_grid(recipe, [setting], rows)
         np.testing.assert_allclose(kernel, kernel_alone, rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(bias, bias_alone, rtol=1e-5, atol=1e-5)
     assert len({kernel.tobytes() for kernel, _ in together}) == 8
@@ -291,9 +294,9 @@ def test_each_head_of_the_grid_is_the_one_trained_alone():
 def test_grid_with_weight_decay_is_keras_sgd():
     rows = make_rows()
     recipe = Grid(learning_rate=(0.003,), weight_decay=(0.2,), kernel_seed=(4,), epochs=2, batch_size=32, seed=9)
-    ((kernel, bias),) = sgd.train_grid(recipe, sgd.settings_of(recipe), rows)
+    ((kernel, bias),) = grid.train_grid(recipe, grid.list_settings(recipe), rows)
     rng = np.random.default_rng(9)
-    theirs = model.dense([sgd.initial(12, 3, np.random.default_rng(4))])
+    theirs = model.build_dense([sgd.draw_start(12, 3, np.random.default_rng(4))])
     theirs.compile(
         keras.optimizers.SGD(0.003, momentum=0.9, weight_decay=0.2),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -308,11 +311,11 @@ def test_grid_with_weight_decay_is_keras_sgd():
 def test_a_setting_that_diverges_is_left_out_by_name(caplog):
     fitting, val, _ = divided(make_rows())
     recipe = Grid(learning_rate=(0.001, 1e38), weight_decay=(0.0,), kernel_seed=(0,), epochs=5)
-    found = heads.search(recipe, fitting, val)
-    assert [trial["setting"]["learning_rate"] for trial in found.trials] == [0.001]
+    found = search(recipe, fitting, val)
+    assert [trial.setting["learning_rate"] for trial in found.trials] == [0.001]
     assert "diverged, and left out: Setting(learning_rate=1e+38, weight_decay=0.0, kernel_seed=0)" in caplog.text
     with pytest.raises(RunError, match=r"every setting diverged; .*1e\+38"):
-        heads.search(Grid(learning_rate=(1e38,), epochs=5), fitting, val)
+        search(Grid(learning_rate=(1e38,), epochs=5), fitting, val)
 
 
 # ---- mlp
@@ -329,29 +332,29 @@ def test_mlp_learns_what_no_line_divides():
     recipe = Mlp(
         hidden=(32,), dropout=0.0, mixup=0.0, label_smoothing=0.0, epochs=25, batch_size=32, learning_rate=0.02
     )
-    found = heads.search(recipe, fitting, val)
-    linear = heads.search(Logistic(), fitting, val)
-    assert found.trial["val_accuracy"] > 0.95
-    assert linear.trial["val_accuracy"] < 0.75
+    found = search(recipe, fitting, val)
+    linear = search(Logistic(), fitting, val)
+    assert found.trial.val_accuracy > 0.95
+    assert linear.trial.val_accuracy < 0.75
     assert len(found.history) <= 25
     assert (
-        found.trial["setting"]["epochs"]
-        == max(found.history, key=lambda epoch: (epoch["val_accuracy"], -epoch["val_loss"]))["epoch"]
+        found.trial.setting["epochs"]
+        == max(found.history, key=lambda epoch: (epoch.val_accuracy, -epoch.val_loss)).epoch
     )
     refitted = found.refit(fitting)
-    assert (heads.compute_logits(refitted, val.features).argmax(axis=1) == val.labels).mean() > 0.95
+    assert (compute_logits(refitted, val.features).argmax(axis=1) == val.labels).mean() > 0.95
 
 
 @pytest.mark.parametrize("hidden", [(16,), (16, 8, 4)])
 def test_the_head_of_several_members_gives_the_mean_of_their_logits(hidden):
     rows = make_rows(60)
     scaling = compute_scaling(rows)
-    network = mlp._network(Mlp(hidden, members=3, seed=2), rows)
+    network = members.build_network(Mlp(hidden, members=3, seed=2), rows)
     of_members = keras.ops.convert_to_numpy(network(scaling.apply(rows.features)))
     assert of_members.shape == (60, 3, 3)
-    (kernel, bias), *rest = mlp._mean_of(mlp._parameters(network))
-    joined = model.dense([scaling.folded(kernel, bias), *rest])
-    np.testing.assert_allclose(heads.compute_logits(joined, rows.features), of_members.mean(axis=1), atol=1e-4)
+    (kernel, bias), *rest = members.average_members(members.get_members(network))
+    joined = model.build_dense([scaling.fold(kernel, bias), *rest])
+    np.testing.assert_allclose(compute_logits(joined, rows.features), of_members.mean(axis=1), atol=1e-4)
     spread = of_members.std(axis=1).mean()
     assert spread > 0.1 * of_members.std(), "members begin at different weights"
 
@@ -360,19 +363,19 @@ def test_members_train_as_one_alone_does_and_differ():
     """Three at once are as good as each would be: the loss of one does not weaken another's."""
     fitting, val = ring(600, 0), ring(300, 1)
     settings = {"dropout": 0.0, "label_smoothing": 0.0, "epochs": 25, "batch_size": 32, "learning_rate": 0.02}
-    found = heads.search(Mlp((16,), members=3, **settings), fitting, val)
-    assert found.trial["val_accuracy"] > 0.95
-    assert found.trial["setting"]["members"] == 3
+    found = search(Mlp((16,), members=3, **settings), fitting, val)
+    assert found.trial.val_accuracy > 0.95
+    assert found.trial.setting["members"] == 3
     kernel = found.head.get_weights()[0]  # (2, 3 * 16)
     assert kernel.shape == (2, 48)
     assert len(np.unique(kernel[0])) == 48
-    assert (heads.compute_logits(found.refit(fitting), val.features).argmax(axis=1) == val.labels).mean() > 0.95
+    assert (compute_logits(found.refit(fitting), val.features).argmax(axis=1) == val.labels).mean() > 0.95
 
 
 def test_mlp_of_one_seed_is_one_head():
     rows = make_rows(100, num_views=2)
     recipe = Mlp(hidden=(8, 8), epochs=2, batch_size=32, seed=3)
-    first, again, other = (heads.search(r, rows, None).head for r in (recipe, recipe, Mlp((8, 8), epochs=2, seed=4)))
+    first, again, other = (search(r, rows, None).head for r in (recipe, recipe, Mlp((8, 8), epochs=2, seed=4)))
     for a, b in zip(first.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert not np.array_equal(first.get_weights()[0], other.get_weights()[0])
@@ -380,9 +383,9 @@ def test_mlp_of_one_seed_is_one_head():
 
 @pytest.mark.parametrize(("num_rows", "steps"), [(20, 3), (100, 9), (5000, 10)])
 def test_mlp_takes_several_steps_an_epoch_however_few_the_rows(monkeypatch, num_rows, steps):
-    taken, get = set(), mlp._Batches.__getitem__
-    monkeypatch.setattr(mlp._Batches, "__getitem__", lambda self, index: taken.add(index) or get(self, index))
-    heads.search(Mlp(hidden=(4,), epochs=1), make_rows(num_rows), None)
+    taken, get = set(), batches.Batches.__getitem__
+    monkeypatch.setattr(batches.Batches, "__getitem__", lambda self, index: taken.add(index) or get(self, index))
+    search(Mlp(hidden=(4,), epochs=1), make_rows(num_rows), None)
     assert len(taken) == steps
 
 
@@ -391,18 +394,18 @@ def test_mlp_ends_early():
     noise = LabelledFeatures(
         (rng.normal(size=(64, 4)).astype(np.float32),), rng.integers(0, 2, 64), 2, np.ones(2, np.float32)
     )
-    found = heads.search(Mlp(hidden=(64,), epochs=60, patience=2, batch_size=16), noise, noise.part(np.s_[:8]))
-    assert len(found.history) - found.trial["setting"]["epochs"] == 2
+    found = search(Mlp(hidden=(64,), epochs=60, patience=2, batch_size=16), noise, noise.part(np.s_[:8]))
+    assert len(found.history) - found.trial.setting["epochs"] == 2
 
 
 def test_mlp_divergence_names_the_setting():
     with pytest.raises(RunError, match=r"the loss is (nan|inf) in epoch \d+ with Mlp\(.*learning_rate=1e\+30"):
-        heads.search(Mlp(hidden=(4,), learning_rate=1e30, epochs=4), make_rows(), None)
+        search(Mlp(hidden=(4,), learning_rate=1e30, epochs=4), make_rows(), None)
 
 
 def test_a_batch_draws_views_and_mixes_pairs():
     rows = make_rows(64, num_views=2)
-    plain = mlp._Batches(Mlp(mixup=0.0, batch_size=64), rows, compute_scaling(rows))
+    plain = batches.Batches(Mlp(mixup=0.0, batch_size=64), rows, compute_scaling(rows))
     x, y, weights = plain[0]
     views = [compute_scaling(rows).apply(view[plain._order]) for view in rows.views]
     is_first = np.isclose(x, views[0]).all(axis=1)
@@ -410,7 +413,7 @@ def test_a_batch_draws_views_and_mixes_pairs():
     assert 10 < is_first.sum() < 54
     assert y.shape == (64, 1, 3)
     assert set(y.sum(axis=-1).ravel()) == {1.0} == set(weights.ravel())
-    mixed = mlp._Batches(Mlp(mixup=1.0, batch_size=64), rows, compute_scaling(rows))
+    mixed = batches.Batches(Mlp(mixup=1.0, batch_size=64), rows, compute_scaling(rows))
     assert any(0.05 < mixed[0][1].max(axis=-1).min() < 0.95 for _ in range(5))
     np.testing.assert_allclose(mixed[0][1].sum(axis=-1), 1, rtol=1e-5)
 
@@ -418,10 +421,9 @@ def test_a_batch_draws_views_and_mixes_pairs():
 def test_mixing_keeps_what_each_class_counts():
     rng = np.random.default_rng(0)
     labels = (np.arange(2100) % 21 == 0).astype(np.int64)  # 1 : 20
-    weights = examples.class_weights(np.bincount(labels), Selection(class_weight="balanced"))
+    weights = compute_class_weights(np.bincount(labels), Selection(class_weight="balanced"))
     rows = LabelledFeatures((rng.normal(size=(2100, 3)).astype(np.float32),), labels, 2, weights)
-    batches = mlp._Batches(Mlp(mixup=0.2, batch_size=2100), rows, compute_scaling(rows))
-    _, of_members, counted = batches[0]
+    _, of_members, counted = batches.Batches(Mlp(mixup=0.2, batch_size=2100), rows, compute_scaling(rows))[0]
     y = of_members[:, 0]
     np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-5)
     mass = (y * counted).sum(axis=0)
@@ -454,12 +456,12 @@ def test_every_recipe_learns_a_long_tail(name, class_weight):
     labels = np.repeat(np.arange(40), counts)
     centres = rng.normal(size=(40, 64)) * 3
     features = (centres[labels] + rng.normal(size=(len(labels), 64)) * 0.1).astype(np.float32)
-    weights = examples.class_weights(np.bincount(labels), Selection(class_weight=class_weight))
+    weights = compute_class_weights(np.bincount(labels), Selection(class_weight=class_weight))
     names = tuple(map(str, range(40)))
     fitting, val, both = split_rows(LabelledFeatures((features,), labels, 40, weights), 0.1, 0, names)
-    found = heads.search(QUICK[name], fitting, val)
+    found = search(QUICK[name], fitting, val)
     assert np.isfinite(found.val_logits).all()
-    logits = heads.compute_logits(found.refit(both), centres.astype(np.float32))
+    logits = compute_logits(found.refit(both), centres.astype(np.float32))
     assert np.isfinite(logits).all()
     least = 0.0 if name in ("reference", "grid", "mlp") else 0.9
     assert (logits.argmax(axis=1) == np.arange(40)).mean() >= least  # those learn little in so few steps
@@ -470,17 +472,17 @@ def test_validation_rows_choose_and_are_not_fitted(name):
     fitting, val, both = divided(make_rows())
     for rows in (fitting, val, both):
         rows.views[0].flags.writeable = False
-    found = heads.search(QUICK[name], fitting, val)
+    found = search(QUICK[name], fitting, val)
     if name == "best":
-        assert {trial["recipe"] for trial in found.trials} >= {"ridge"}
-    best = max(found.trials, key=lambda trial: trial["val_accuracy"])
-    assert found.trial["val_accuracy"] == best["val_accuracy"]
-    assert found.trial["val_accuracy"] == pytest.approx((found.val_logits.argmax(axis=1) == val.labels).mean())
-    np.testing.assert_allclose(heads.compute_logits(found.head, val.features), found.val_logits, atol=1e-4)
-    other = heads.search(QUICK[name], fitting, LabelledFeatures(val.views, (val.labels + 1) % 3, 3, val.class_weights))
+        assert {trial.recipe for trial in found.trials} >= {"ridge"}
+    best = max(found.trials, key=lambda trial: trial.val_accuracy)
+    assert found.trial.val_accuracy == best.val_accuracy
+    assert found.trial.val_accuracy == pytest.approx((found.val_logits.argmax(axis=1) == val.labels).mean())
+    np.testing.assert_allclose(compute_logits(found.head, val.features), found.val_logits, atol=1e-4)
+    other = search(QUICK[name], fitting, LabelledFeatures(val.views, (val.labels + 1) % 3, 3, val.class_weights))
     if len(found.trials) == 1 and name != "mlp":
-        np.testing.assert_array_equal(heads.compute_logits(other.head, val.features), found.val_logits)
-    assert (heads.compute_logits(found.refit(both), val.features).argmax(axis=1) == val.labels).mean() > 0.5
+        np.testing.assert_array_equal(compute_logits(other.head, val.features), found.val_logits)
+    assert (compute_logits(found.refit(both), val.features).argmax(axis=1) == val.labels).mean() > 0.5
 
 
 @pytest.mark.parametrize("name", [name for name in QUICK if name != "best"])
@@ -490,11 +492,11 @@ def test_balanced_weights_help_the_rare_class(name):
     features = (rng.normal(size=(1050, 6)) + labels[:, None] * 0.8).astype(np.float32)
     recalls = {}
     for word in ("none", "balanced"):
-        weights = examples.class_weights(np.bincount(labels), Selection(class_weight=word))
+        weights = compute_class_weights(np.bincount(labels), Selection(class_weight=word))
         rows = LabelledFeatures((features,), labels, 2, weights)
         fitting, val, _ = split_rows(rows, 0.3, 0, ("no", "yes"))
         recipe = QUICK[name] if name != "reference" else Reference(epochs=20, learning_rate=0.01)
-        predicted = heads.search(recipe, fitting, val).val_logits.argmax(axis=1)
+        predicted = search(recipe, fitting, val).val_logits.argmax(axis=1)
         recalls[word] = (predicted == 1)[val.labels == 1].mean()
     assert recalls["balanced"] > recalls["none"]
     assert recalls["balanced"] > 0.5
@@ -502,37 +504,37 @@ def test_balanced_weights_help_the_rare_class(name):
 
 def test_best_of_no_validation_rows():
     with pytest.raises(RunError, match="best chooses between recipes on validation rows, and there are none"):
-        heads.search(Best(), make_rows(), None)
+        search(Best(), make_rows(), None)
 
 
 def test_best_leaves_out_what_fails(caplog):
     fitting, val, _ = divided(make_rows())
     fitting.views[0][0, 0] = 3e38
-    found = heads.search(Best(candidates=3), fitting, val)
-    assert {trial["recipe"] for trial in found.trials} == {"knn"}
+    found = search(Best(candidates=3), fitting, val)
+    assert {trial.recipe for trial in found.trials} == {"knn"}
     assert "ridge is left out: the largest feature is 3e+38" in caplog.text
     with pytest.raises(RunError, match="the largest feature is"):
-        heads.search(Best(candidates=2), fitting, val)
+        search(Best(candidates=2), fitting, val)
 
 
 def test_best_keeps_to_its_budget(caplog):
     fitting, val, _ = divided(make_rows())
     with caplog.at_level("INFO"):
-        found = heads.search(Best(seconds=1e-6), fitting, val)
-    assert {trial["recipe"] for trial in found.trials} == {"ridge"}
-    assert "seconds are spent: logistic is left out" in caplog.text
+        found = search(Best(seconds=1e-6), fitting, val)
+    assert {trial.recipe for trial in found.trials} == {"ridge"}
+    assert "seconds are spent: logistic and all recipes after it are left out" in caplog.text
 
 
 @pytest.mark.parametrize(
     "recipe", [Reference(), Grid(epochs=1), Logistic(), Ridge(), Mlp(hidden=(4,), epochs=1), Knn()]
 )
 def test_alone_has_one_setting(recipe):
-    assert len(heads.search(with_one_setting(recipe), make_rows(9), None).trials) == 1
+    assert len(search(recipe.with_one_setting(), make_rows(9), None).trials) == 1
 
 
 def test_alone_keeps_what_was_asked_for():
-    assert with_one_setting(Logistic(l2=(0.001,))) == Logistic(l2=(0.001,))
-    assert with_one_setting(Knn(neighbours=(3,))) == Knn(neighbours=(3,), temperature=(0.05,))
+    assert Logistic(l2=(0.001,)).with_one_setting() == Logistic(l2=(0.001,))
+    assert Knn(neighbours=(3,)).with_one_setting() == Knn(neighbours=(3,), temperature=(0.05,))
 
 
 @pytest.mark.parametrize(
@@ -578,22 +580,20 @@ def saved(trained, path):
 @pytest.mark.parametrize("name", ["mlp", "knn", "logistic"])
 def test_heads_are_read_as_they_were_written(name, tmp_path):
     rows = make_rows()
-    trained = heads.search(with_one_setting(QUICK[name]), rows, None).head
-    again = heads.load_head(saved(trained, tmp_path / "head.keras"))
-    np.testing.assert_array_equal(
-        heads.compute_logits(again, rows.features), heads.compute_logits(trained, rows.features)
-    )
+    trained = search(QUICK[name].with_one_setting(), rows, None).head
+    again = load_head(saved(trained, tmp_path / "head.keras"))
+    np.testing.assert_array_equal(compute_logits(again, rows.features), compute_logits(trained, rows.features))
     assert type(again.layers[-1]) is type(trained.layers[-1])
 
 
 @pytest.mark.parametrize("name", ["mlp", "knn", "logistic"])
 def test_temperature_divides_the_logits(name, tmp_path):
     rows = make_rows()
-    trained = heads.search(with_one_setting(QUICK[name]), rows, None).head
-    warm = heads.load_head(saved(heads.apply_temperature(trained, 2.5), tmp_path / "head.keras"))
+    trained = search(QUICK[name].with_one_setting(), rows, None).head
+    warm = load_head(saved(apply_temperature(trained, 2.5), tmp_path / "head.keras"))
     np.testing.assert_allclose(
-        heads.compute_logits(warm, rows.features),
-        heads.compute_logits(trained, rows.features) / 2.5,
+        compute_logits(warm, rows.features),
+        compute_logits(trained, rows.features) / 2.5,
         rtol=1e-4,
         atol=1e-6,
     )
@@ -631,24 +631,30 @@ def rewritten(path, change):
     ids=range(12),
 )
 def test_a_head_that_claims_what_it_is_not(name, change, message, tmp_path):
-    trained = heads.search(with_one_setting(QUICK[name]), make_rows(), None).head
+    trained = search(QUICK[name].with_one_setting(), make_rows(), None).head
     path = rewritten(saved(trained, tmp_path / "head.keras"), change)
     with pytest.raises(RunError, match=message):
-        heads.load_head(path)
+        load_head(path)
 
 
 SEARCH = """
 import numpy as np
-from tfl import heads
-from tfl.heads import LabelledFeatures
-from tfl.specs.recipes import *
+from tfl.heads.loading import load_head
+from tfl.heads.model import apply_temperature, compute_logits
+from tfl.heads.rows import split_rows
+from tfl.heads.search import search
+from tfl.heads.trials import Listeners
+from tfl.heads.rows import LabelledFeatures
+from tfl.heads import *
+from tfl.heads.model import compute_logits
+from tfl.heads.search import search
 arrays = np.load({arrays!r})
 rows = LabelledFeatures((arrays["features"],), arrays["labels"], 3, np.ones(3, np.float32))
-fitting, val, both = heads.split_rows(rows, 0.25, 0, ("a", "b", "c"))
+fitting, val, both = split_rows(rows, 0.25, 0, ("a", "b", "c"))
 out = {{}}
 for recipe in (Grid(epochs=2), Logistic(), Ridge(), Knn(), Mlp(hidden=(8,), epochs=2, dropout=0.0)):
-    found = heads.search(recipe, fitting, val)
-    out[type(recipe).__name__] = heads.compute_logits(found.refit(both), both.features)
+    found = search(recipe, fitting, val)
+    out[type(recipe).__name__] = compute_logits(found.refit(both), both.features)
 np.savez({out!r}, **out)
 """
 
@@ -665,7 +671,7 @@ def test_other_backends_find_the_same_heads(backend, tmp_path):
     fitting, val, both = divided(rows)
     with np.load(tmp_path / "out.npz") as theirs:
         for recipe in (Grid(epochs=2), Logistic(), Ridge(), Knn()):
-            ours = heads.compute_logits(heads.search(recipe, fitting, val).refit(both), both.features)
+            ours = compute_logits(search(recipe, fitting, val).refit(both), both.features)
             np.testing.assert_allclose(
                 probabilities(ours), probabilities(theirs[type(recipe).__name__]), atol=5e-3, err_msg=str(recipe)
             )

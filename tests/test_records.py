@@ -7,20 +7,24 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
-import keras
 import numpy as np
 import pytest
 import tiny
 from conftest import write_npz
 
-from tfl import heads
 from tfl.cli.main import main
 from tfl.errors import RunError
 from tfl.extraction.precompute import precompute
-from tfl.files import strict_json
-from tfl.runs import run
+from tfl.files import hashing
+from tfl.heads import Best, Logistic, Reference, Ridge
+from tfl.heads.model import build_dense
+from tfl.runs.evaluation import evaluate
+from tfl.runs.folder import open_run
+from tfl.runs.listing import list_runs
+from tfl.runs.tensorboard import write_tensorboard
+from tfl.runs.training import train
 from tfl.specs import DatasetSpec, FeatureSpec, Settings
-from tfl.specs.recipes import Best, Logistic, Reference, Ridge, Selection
+from tfl.specs.training import Selection
 
 DEEP = b"[" * 100_000
 FEATURES = FeatureSpec(backbone="tiny", weights="random", image_size=12)
@@ -28,8 +32,7 @@ FEATURES = FeatureSpec(backbone="tiny", weights="random", image_size=12)
 
 @pytest.fixture(scope="module", autouse=True)
 def _tiny():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keras.applications, "Tiny", tiny.Tiny, raising=False)
+    with tiny.registered():
         yield
 
 
@@ -53,8 +56,8 @@ def made(_tiny, tmp_path_factory):
         root=root,
         cache=cache,
         runs=runs,
-        pair=run.train(cache, Ridge(l2=(0.1, 1.0)), Selection(classes=("red", "blue")), "pair", runs),
-        epochs=run.train(cache, Reference(epochs=2), name="epochs", runs_dir=runs),
+        pair=train(cache, Ridge(l2=(0.1, 1.0)), Selection(classes=("red", "blue")), "pair", runs),
+        epochs=train(cache, Reference(epochs=2), name="epochs", runs_dir=runs),
     )
 
 
@@ -173,9 +176,9 @@ CHANGES = {
     "temperature: a text": replaced(temperature="1.5"),
     "temperature: true": replaced(temperature=True),
     "temperature: a list": replaced(temperature=[1.5]),
-    "is_folded: a text": replaced(is_folded="no"),
-    "is_folded: null": replaced(is_folded=None),
-    "is_folded: without a temperature": replaced(is_folded=True, temperature=None),
+    "is_temperature_folded: a text": replaced(is_temperature_folded="no"),
+    "is_temperature_folded: null": replaced(is_temperature_folded=None),
+    "is_temperature_folded: without a temperature": replaced(is_temperature_folded=True, temperature=None),
     "decision_threshold: a text": replaced(decision_threshold="0.5"),
     "decision_threshold: 2": replaced(decision_threshold=2),
     "chosen: a text": replaced(chosen="l2"),
@@ -210,7 +213,7 @@ def require_one_line(capsys, folder, other, is_listed=False, is_reproduced=False
     ]
     for command in commands:
         capsys.readouterr()
-        assert main.main(command) == 1, command
+        assert main(command) == 1, command
         printed = capsys.readouterr().err.splitlines()
         said = next(place for place, line in enumerate(printed) if line.startswith("tfl: "))  # after notes
         assert "Traceback" not in "".join(printed)
@@ -223,7 +226,7 @@ def listed(capsys, runs_dir):
     """The names of the runs that `tfl runs` shows, and what it says on stderr."""
     logging.getLogger("tfl").handlers.clear()  # what an earlier command set up writes to an earlier stderr
     capsys.readouterr()
-    assert main.main(["runs", "--runs-dir", str(runs_dir), "--json"]) == 0
+    assert main(["runs", "--runs-dir", str(runs_dir), "--json"]) == 0
     printed = capsys.readouterr()
     return [entry["name"] for entry in json.loads(printed.out)], printed.err
 
@@ -316,8 +319,8 @@ def test_metrics_json_of_any_content(name, folder, capsys):
     else:
         rewrite(folder / "metrics.json", in_part("test", **METRICS_CHANGES[name]))
     with pytest.raises(RunError, match=r"metrics\.json"):
-        _ = run.open_run(folder).metrics
-    assert main.main(["runs", "--runs-dir", str(folder.parent), "--reproduce", str(folder)]) == 1
+        _ = open_run(folder).metrics
+    assert main(["runs", "--runs-dir", str(folder.parent), "--reproduce", str(folder)]) == 1
     assert capsys.readouterr().err.startswith(f"tfl: {folder / 'metrics.json'}")
     assert [path.name for path in folder.parent.iterdir()] == ["pair"], "refused before anything is trained"
     names, said = listed(capsys, folder.parent)
@@ -328,8 +331,8 @@ def test_metrics_json_of_any_content(name, folder, capsys):
 def test_metrics_without_test_rows_are_sound(folder):
     of_old(folder)
     rewrite(folder / "metrics.json", without("test"))
-    (entry,) = run.list_runs(folder.parent)
-    assert (entry["accuracy"], entry["interval"]) == (None, None)
+    (entry,) = list_runs(folder.parent)
+    assert (entry.accuracy, entry.interval) == (None, None)
 
 
 @pytest.mark.parametrize("content", [b"{}", b"[]", b"[1]", b'[{"epoch": 1}]', b'[{"epoch": "1"}]', DEEP, b"\xff"])
@@ -337,7 +340,7 @@ def test_history_json_of_any_content(content, made, tmp_path):
     copy = of_old(shutil.copytree(made.epochs, tmp_path / "epochs"))
     (copy / "history.json").write_bytes(content)
     with pytest.raises(RunError, match=r"history\.json"):
-        run.write_tensorboard(copy)
+        write_tensorboard(copy)
 
 
 # ---- what training left, and no other
@@ -347,11 +350,11 @@ def test_checksums_are_of_every_file(made):
     for folder in (made.pair, made.epochs):
         digests = json.loads((folder / "checksums.json").read_text())
         assert {*digests, "checksums.json"} == {path.name for path in folder.iterdir()}
-        assert digests == {name: strict_json.hash_file(folder / name) for name in digests}
+        assert digests == {name: hashing.hash_file(folder / name) for name in digests}
 
 
 def read_all(folder):
-    opened = run.open_run(folder)
+    opened = open_run(folder)
     return opened.load_head(), opened.metrics
 
 
@@ -366,16 +369,16 @@ def test_a_bit_that_has_changed_is_noticed(name, folder):
         with pytest.raises(RunError, match=rf"{name} was changed after training: its sha256 is .* was expected"):
             read_all(folder)
     path.write_bytes(content)
-    assert run.open_run(folder).metrics["test"] == run.evaluate(folder)
+    assert open_run(folder).metrics["test"] == evaluate(folder)
 
 
 def test_logs_that_are_added_later_change_nothing(made, tmp_path):
     copy = shutil.copytree(made.epochs, tmp_path / "epochs")
-    run.write_tensorboard(copy)
-    assert run.open_run(copy).metrics
+    write_tensorboard(copy)
+    assert open_run(copy).metrics
     (copy / "history.json").write_text('[{"epoch": 1, "loss": 0.0, "accuracy": 1.0}]')
     with pytest.raises(RunError, match=r"history\.json was changed after training"):
-        run.write_tensorboard(copy)
+        write_tensorboard(copy)
 
 
 @pytest.mark.parametrize("content", [b"{}", b"[]", b'{"run.json": 1}', b'{"run.json": "abc"}', DEEP, b"\xff"])
@@ -388,11 +391,28 @@ def test_checksums_of_any_content(content, folder, made, capsys):
 def test_checksums_that_are_gone_are_missed(folder):
     (folder / "checksums.json").unlink()
     with pytest.raises(RunError, match=r"is not whole: checksums\.json, which training left in it, is gone"):
-        run.open_run(folder)
+        open_run(folder)
 
 
 def test_runs_of_older_versions_open(folder, made):
-    assert run.evaluate(of_old(folder)) == run.open_run(made.pair).metrics["test"]
+    assert evaluate(of_old(folder)) == open_run(made.pair).metrics["test"]
+
+
+def as_before_the_temperature_was_named(folder):
+    """The same as a version left it that called `is_temperature_folded` `is_folded`."""
+    rewrite(of_old(folder) / "run.json", lambda found: found.update(is_folded=found.pop("is_temperature_folded")))
+
+    def rename(found):
+        for of_role in found.values():
+            of_role["calibration"]["is_folded"] = of_role["calibration"].pop("is_temperature_folded")
+
+    rewrite(folder / "metrics.json", rename)
+
+
+def test_runs_that_call_the_temperature_s_field_is_folded_open(folder, made):
+    as_before_the_temperature_was_named(folder)
+    assert open_run(folder).metrics == open_run(made.pair).metrics
+    assert open_run(folder).record.calibration == open_run(made.pair).record.calibration
 
 
 @pytest.mark.parametrize("classes", [(), ("blue", "red")])
@@ -400,20 +420,20 @@ def test_class_names_are_the_caches_or_those_selected(classes, made, tmp_path, c
     """Reversed, red things would be called blue with all certainty, and the parity check would pass."""
     (tmp_path / "cache").mkdir()
     cache = Path(shutil.copy(made.cache, tmp_path / "cache"))
-    folder = run.train(cache, Logistic(l2=(0.1,)), Selection(classes=classes), "mine", tmp_path / "runs")
-    assert run.open_run(folder).class_names == (classes or ("red", "green", "blue"))
-    expected = run.evaluate(folder)
+    folder = train(cache, Logistic(l2=(0.1,)), Selection(classes=classes), "mine", tmp_path / "runs")
+    assert open_run(folder).class_names == (classes or ("red", "green", "blue"))
+    expected = evaluate(folder)
     of_old(folder)
-    assert run.evaluate(folder) == expected
+    assert evaluate(folder) == expected
     rewrite(folder / "run.json", lambda found: found["class_names"].reverse())
     rewrite(folder / "metrics.json", lambda found: found.clear())
     require_one_line(capsys, folder, made.pair, is_listed=not classes)
     if not classes:
         with pytest.raises(RunError, match=r"(?s)are not those of .*run: +'blue', 'green', 'red'.*cache: +'red', 'gre"):
-            run.evaluate(folder)
+            evaluate(folder)
     else:
         rewrite(folder / "run.json", lambda found: found["selection"]["classes"].reverse())
-        assert run.evaluate(folder)["num_rows"] == expected["num_rows"], "which no file but the digests can tell"
+        assert evaluate(folder).num_rows == expected.num_rows, "which no file but the digests can tell"
 
 
 def test_a_class_that_the_cache_lacks(folder):
@@ -422,26 +442,26 @@ def test_a_class_that_the_cache_lacks(folder):
     rewrite(folder / "run.json", replaced(class_names=names))
     rewrite(folder / "run.json", in_part("selection", classes=names))
     with pytest.raises(RunError, match="has no class 'pink'; its classes are red, green, blue"):
-        run.evaluate(folder)
+        evaluate(folder)
 
 
 def saved_head(path, num_features, num_outputs):
     kernel = np.zeros((num_features, num_outputs), np.float32)
-    heads.model.dense([(kernel, np.zeros(num_outputs, np.float32))]).save(path)
+    build_dense([(kernel, np.zeros(num_outputs, np.float32))]).save(path)
 
 
 def test_a_head_of_another_size(folder, made, capsys):
     of_old(folder)
     saved_head(folder / "head.keras", 5, 3)
     with pytest.raises(RunError, match=r"head.keras has 3 outputs, and .*run.json names 2 classes: 'red', 'blue'"):
-        run.evaluate(folder)
+        evaluate(folder)
     require_one_line(capsys, folder, made.pair, is_listed=True, is_reproduced=True)
     saved_head(folder / "head.keras", 6, 2)
     with pytest.raises(RunError, match=r"head.keras takes 6 features, and .* has 5; train again"):
-        run.evaluate(folder)
+        evaluate(folder)
     require_one_line(capsys, folder, made.pair, is_listed=True, is_reproduced=True)
 
 
 def test_best_says_what_it_begun(made, tmp_path):
-    folder = run.train(made.cache, Best(seconds=1e-6, candidates=2), runs_dir=tmp_path / "runs")
-    assert run.open_run(folder).description["chosen"]["begun"] == 1
+    folder = train(made.cache, Best(seconds=1e-6, candidates=2), runs_dir=tmp_path / "runs")
+    assert open_run(folder).record.chosen.begun == 1

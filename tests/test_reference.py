@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from tfl.backbones import backbone
-from tfl.comparison.reference.job import Job, Start
-from tfl.comparison.reference.port import ported
+from tfl.comparison.reference.port import port_weights
+from tfl.comparison.reference.setup import Setup, Start
 from tfl.errors import CompareError
+from tfl.heads import Reference
 from tfl.specs import FeatureSpec
-from tfl.specs.recipes import Reference
 
 pytestmark = pytest.mark.torch
 SPEC = FeatureSpec(weights="random", image_size=64)
@@ -41,20 +41,20 @@ def tensors(keras_network):
 @pytest.fixture(scope="module")
 def network():
     from tfl.comparison.reference.network import move_strides
-    from tfl.comparison.reference.vision import torchvision
+    from tfl.comparison.reference.vision import import_torchvision
 
-    made = torchvision().models.resnet50(weights=None)
+    made = import_torchvision().models.resnet50(weights=None)
     move_strides(made)
     return made
 
 
 @pytest.fixture
-def job(tmp_path):
-    return Job(tmp_path, tmp_path / "cache.h5", SPEC, Reference(epochs=1, batch_size=4), 3, 1, "keras", 4)
+def setup(tmp_path):
+    return Setup(str(tmp_path), str(tmp_path / "cache.h5"), SPEC, Reference(epochs=1, batch_size=4), 3, 1, "keras", 4)
 
 
 def test_every_tensor_of_the_port_has_its_name_and_shape(tensors, network):
-    state = ported(tensors)
+    state = port_weights(tensors)
     expected = {
         name: tuple(tensor.shape)
         for name, tensor in network.state_dict().items()
@@ -66,7 +66,7 @@ def test_every_tensor_of_the_port_has_its_name_and_shape(tensors, network):
 
 
 def test_the_values_of_the_port(tensors):
-    state = ported(tensors)
+    state = port_weights(tensors)
     np.testing.assert_array_equal(state["conv1.weight"][5, 0, 1, 2], tensors["conv1_conv/kernel"][1, 2, 2, 5])
     kernel = tensors["conv3_block1_2_conv/kernel"]
     np.testing.assert_array_equal(state["layer2.0.conv2.weight"], kernel.transpose(3, 2, 0, 1))
@@ -75,15 +75,15 @@ def test_the_values_of_the_port(tensors):
     np.testing.assert_array_equal(state["layer4.2.bn3.running_mean"], mean - bias)
 
 
-def test_feature_parity(keras_network, tensors, network, job):
+def test_feature_parity(keras_network, tensors, network, setup):
     """The same tensors and the same pixels: the same features."""
     import torch
 
-    from tfl.comparison.reference.network import load, pixels
+    from tfl.comparison.reference.network import load_tensors, preprocess
 
-    load(network, ported(tensors))
+    load_tensors(network, port_weights(tensors))
     images = np.random.default_rng(1).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
-    inputs = pixels(torch.from_numpy(images), job)
+    inputs = preprocess(torch.from_numpy(images), setup)
     ours = np.asarray(keras_network.preprocessed()(keras_network.resize(images)))
     np.testing.assert_allclose(inputs.numpy().transpose(0, 2, 3, 1)[..., ::-1], ours, atol=1e-3)
     network.eval()
@@ -95,20 +95,20 @@ def test_feature_parity(keras_network, tensors, network, job):
 
 
 def test_tensors_of_another_shape_are_refused(tensors, network):
-    from tfl.comparison.reference.network import load
+    from tfl.comparison.reference.network import load_tensors
 
-    state = ported(tensors)
+    state = port_weights(tensors)
     with pytest.raises(ValueError, match=r"odd ones: \[\('bn1.bias', \(3,\)\), \('bn1.bias', \(64,\)\)\]"):
-        load(network, {**state, "bn1.bias": np.zeros(3, np.float32)})
+        load_tensors(network, {**state, "bn1.bias": np.zeros(3, np.float32)})
 
 
-def test_the_articles_loop_drifts_and_differentiates_everything(job):
+def test_the_articles_loop_drifts_and_differentiates_everything(setup):
     import torch
 
     from tfl.comparison.reference import article
 
-    class Turns:
-        def end(self, stage, num_images):
+    class TurnTaker:
+        def end_turn(self, stage, num_images):
             stages.append((stage, num_images))
 
     stages = []
@@ -120,7 +120,7 @@ def test_the_articles_loop_drifts_and_differentiates_everything(job):
     network.add_module("fc", torch.nn.Linear(2, 3))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     batches = [(torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 0])), (torch.rand(2, 3, 8, 8), torch.tensor([1, 2]))]
-    article._train(network, batches, job, Turns())
+    article._train(network, batches, setup, TurnTaker())
     after = network.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     drifted = {"norm.running_mean", "norm.running_var", "norm.num_batches_tracked"}
@@ -130,15 +130,15 @@ def test_the_articles_loop_drifts_and_differentiates_everything(job):
     assert stages == [("start-up", 4), ("train", 2)]
 
 
-def test_a_readers_transform_is_within_rounding_of_ours(job):
+def test_a_readers_transform_is_within_rounding_of_ours(setup):
     import torch
 
-    from tfl.comparison.reference.article import transform
-    from tfl.comparison.reference.network import pixels
+    from tfl.comparison.reference.article import make_transform
+    from tfl.comparison.reference.network import preprocess
 
     image = np.random.default_rng(2).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    by_pil = transform(job)(image)
-    (ours,) = pixels(torch.from_numpy(image[None]), job)
+    by_pil = make_transform(setup)(image)
+    (ours,) = preprocess(torch.from_numpy(image[None]), setup)
     assert 0 < float((by_pil - ours).abs().max()) <= 1.01  # PIL rounds to whole levels, twice
 
 
@@ -162,17 +162,17 @@ def test_torchvisions_weights_at_hand_or_not(tmp_path, monkeypatch, network):
         _torchvision_state("https://host/resnet50-01234567.pth")
 
 
-def test_a_start_moves_into_a_linear_layer(job):
+def test_a_start_moves_into_a_linear_layer(setup):
     import torch
 
     from tfl.comparison.reference.head import Trainer
 
     kernel, bias = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones(3, np.float32)
-    layer = Trainer(Start(kernel, bias, np.zeros((1, 1))), job.recipe, torch.device("cpu")).layer
+    layer = Trainer(Start(kernel, bias, np.zeros((1, 1))), setup.recipe, torch.device("cpu")).layer
     rows = np.array([[1.0, 2.0]], np.float32)
     np.testing.assert_allclose(layer(torch.from_numpy(rows)).detach().numpy(), rows @ kernel + bias)
 
 
-def test_a_job_is_what_was_saved(job):
-    job.save()
-    assert Job.load(job.folder) == job
+def test_a_setup_is_what_was_saved(setup):
+    setup.save()
+    assert Setup.load(setup.folder) == setup

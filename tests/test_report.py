@@ -1,4 +1,5 @@
 import sys
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -7,15 +8,15 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tfl.errors import RunError
-from tfl.reports.figures import (
-    DOTS_PER_INCH,
-    MAX_BARS,
-    draw_confusion_matrix,
-    draw_learning_curves,
-    draw_shots,
-    draw_trials,
-    write_tensorboard,
-)
+from tfl.heads.trials import Epoch, Trial
+from tfl.runs.few_shot_record import FewShotResult
+from tfl.runs.figures.confusion import draw_confusion_matrix
+from tfl.runs.figures.few_shot import draw_few_shot
+from tfl.runs.figures.learning_curves import draw_learning_curves
+from tfl.runs.figures.style import DOTS_PER_INCH
+from tfl.runs.figures.trials import MAX_BARS, draw_trials
+from tfl.runs.metrics import RoleMetrics
+from tfl.runs.tensorboard import write_events
 
 
 @pytest.fixture
@@ -45,14 +46,14 @@ def assert_words_stand_inside(figure):
 
 def shots(recipe, *means):
     return [
-        {"recipe": recipe, "shots": count, "mean": mean, "standard_deviation": 0.02}
+        FewShotResult(recipe, count, mean, standard_deviation=0.02, accuracies=[], seconds=1.0)
         for count, mean in zip((1, 10, 1000), means, strict=False)
     ]
 
 
 def test_shots_picture(drawn, tmp_path):
     results = [*shots("reference", 0.4, 0.6, 0.8), *shots("logistic", 0.5, 0.7)]
-    draw_shots(results[::-1], "five draws", tmp_path / "shots.png")
+    draw_few_shot(results[::-1], "five draws", tmp_path / "shots.png")
     (axes,) = drawn[0].axes
     assert axes.get_xscale() == "log"
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "10", "1,000"]
@@ -68,7 +69,7 @@ def test_shots_picture(drawn, tmp_path):
 
 def trials(*accuracies):
     return [
-        {"recipe": "reference", "setting": f"learning_rate={i}", "val_accuracy": accuracy, "seconds": 1.25 + i}
+        Trial(recipe="reference", setting={"learning_rate": i}, val_accuracy=accuracy, seconds=1.25 + i)
         for i, accuracy in enumerate(accuracies)
     ]
 
@@ -77,7 +78,7 @@ def test_trials_picture_has_the_best_first(drawn, tmp_path):
     draw_trials(trials(0.5, 0.9, 0.7), "trials", tmp_path / "trials.png")
     (axes,) = drawn[0].axes
     names = [label.get_text() for label in axes.get_yticklabels()]
-    assert names == [f"reference  learning_rate={i}" for i in (1, 2, 0)]
+    assert names == [f"reference  learning_rate {i}" for i in (1, 2, 0)]
     assert axes.yaxis_inverted()
     assert [text.get_text() for text in axes.texts] == ["90.00 %, 2.2 s", "70.00 %, 3.2 s", "50.00 %, 1.2 s"]
     colours = [bar.get_facecolor() for bar in axes.patches]
@@ -97,7 +98,7 @@ def test_trials_picture_leaves_out_all_but_the_best(drawn, tmp_path):
 
 @pytest.mark.parametrize("accuracies", [[0.0], [1.0], [1.0, 0.999], [0.93, 0.1], [0.5] * 3])
 def test_trials_picture_of_any_accuracies(accuracies, drawn, tmp_path):
-    long = [{**trial, "setting": "weight_decay=0.0001 " * 6} for trial in trials(*accuracies)]
+    long = [replace(trial, setting={"weight_decay": "0.0001 " * 16}) for trial in trials(*accuracies)]
     for found in (trials(*accuracies), long):
         draw_trials(found, "trials", tmp_path / "trials.png")
         assert_words_stand_inside(drawn[-1])
@@ -106,8 +107,8 @@ def test_trials_picture_of_any_accuracies(accuracies, drawn, tmp_path):
 
 
 HISTORY = [
-    {"epoch": 1, "loss": 1.5, "accuracy": 0.5, "val_loss": 1.25, "val_accuracy": 0.625, "seconds": 3.0},
-    {"epoch": 2, "loss": 0.5, "accuracy": 0.75, "val_loss": 0.75, "val_accuracy": 0.5, "seconds": 3.0},
+    Epoch(1, loss=1.5, accuracy=0.5, val_loss=1.25, val_accuracy=0.625, seconds=3.0),
+    Epoch(2, loss=0.5, accuracy=0.75, val_loss=0.75, val_accuracy=0.5, seconds=3.0),
 ]
 
 
@@ -121,9 +122,13 @@ def read_events(folder):
     return [(event.step, value.tag, value.simple_value) for event in events[1:] for value in event.summary.value]
 
 
+def measured(accuracy, loss):
+    return RoleMetrics(accuracy=accuracy, accuracy_interval_95=None, num_rows=8, loss=loss, accuracy_per_class={})
+
+
 def test_tensorboard_events_read_back(tmp_path):
-    metrics = {"val": {"accuracy": 0.5, "loss": 0.75, "num_rows": 8}, "test": {"accuracy": 0.25, "loss": 2.0}}
-    write_tensorboard(HISTORY, metrics, tmp_path / "run" / "tensorboard")
+    metrics = {"val": measured(accuracy=0.5, loss=0.75), "test": measured(accuracy=0.25, loss=2.0)}
+    write_events(HISTORY, metrics, tmp_path / "run" / "tensorboard")
     assert read_events(tmp_path / "run" / "tensorboard") == [
         (1, "loss", 1.5),
         (1, "accuracy", 0.5),
@@ -141,16 +146,16 @@ def test_tensorboard_events_read_back(tmp_path):
 
 
 def test_tensorboard_without_validation_or_epochs(tmp_path):
-    write_tensorboard([{"epoch": 1, "loss": 1.5, "accuracy": 0.5}], {}, tmp_path / "one")
+    write_events([Epoch(1, loss=1.5, accuracy=0.5)], {}, tmp_path / "one")
     assert read_events(tmp_path / "one") == [(1, "loss", 1.5), (1, "accuracy", 0.5)]
-    write_tensorboard([], {"test": {"accuracy": 0.25, "loss": 2.0}}, tmp_path / "none")
+    write_events([], {"test": measured(accuracy=0.25, loss=2.0)}, tmp_path / "none")
     assert read_events(tmp_path / "none") == [(0, "test/accuracy", 0.25), (0, "test/loss", 2.0)]
 
 
 def test_tensorboard_without_tensorflow(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(RunError, match="TensorBoard's files need TensorFlow .*; pip install tensorflow"):
-        write_tensorboard(HISTORY, {}, tmp_path / "tensorboard")
+        write_events(HISTORY, {}, tmp_path / "tensorboard")
     assert not (tmp_path / "tensorboard").exists()
 
 
@@ -158,7 +163,7 @@ def test_any_name_is_drawn_as_text_and_without_a_warning(drawn, tmp_path):
     names = ["$x^$", "\x1b[31m\x00", "a\nb\u202e", "犬 \u0628 🐕", "\ud800\udce9", "long " * 100, ""]
     draw_confusion_matrix(np.eye(len(names), dtype=int), names, "run $_{\x07", tmp_path / "confusion.png")
     draw_learning_curves(HISTORY, "$\n\x1b", tmp_path / "curves.png")
-    draw_trials([{**trials(0.5)[0], "setting": "$x^\x1b"}], "\ud800", tmp_path / "trials.png")
+    draw_trials([replace(trials(0.5)[0], setting={"$x^\x1b": 1})], "\ud800", tmp_path / "trials.png")
     (axes,) = drawn[0].axes
     shown = [label.get_text() for label in axes.get_yticklabels()]
     assert shown[:3] == ["$x^$", "\\x1b[31m\\x00", "a\\nb\\u202e"]

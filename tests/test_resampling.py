@@ -11,7 +11,7 @@ import pytest
 from conftest import WITHOUT_TENSORFLOW
 from PIL import Image
 
-from tfl.backbones import backbone
+from tfl.backbones.presentation import build_views
 from tfl.backbones.resampling import KERNELS, resample
 from tfl.specs import FeatureSpec
 
@@ -101,13 +101,13 @@ def test_every_interpolation_but_nearest_has_a_kernel():
 WAYS = (("bicubic", False, "pad"), ("bicubic", True, "crop"), ("lanczos3", False, "stretch"), ("lanczos5", True, "pad"))
 PRINT_SHOWN = """
 import numpy as np
-from tfl.backbones import backbone
+from tfl.backbones.presentation import build_views
 from tfl.specs import FeatureSpec
 images = np.random.default_rng(0).integers(0, 256, (2, 30, 17, 3)).astype(np.uint8)
 shown = []
 for interpolation, antialias, mode in {ways!r}:
     spec = FeatureSpec(image_size=12, interpolation=interpolation, antialias=antialias, resize_mode=mode)
-    shown.append(np.asarray(backbone.shown(spec, ("original", "crop2"))(images)))
+    shown.append(np.asarray(build_views(spec, ("original", "crop2"))(images)))
 np.save({out!r}, np.stack(shown))
 """
 
@@ -122,7 +122,7 @@ def test_images_are_the_same_pixels_on_every_backend(backend, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (2, 30, 17, 3)).astype(np.uint8)
     for theirs, (interpolation, antialias, mode) in zip(np.load(tmp_path / "shown.npy"), WAYS, strict=True):
         spec = FeatureSpec(image_size=12, interpolation=interpolation, antialias=antialias, resize_mode=mode)
-        ours = keras.ops.convert_to_numpy(backbone.shown(spec, ("original", "crop2"))(images))
+        ours = keras.ops.convert_to_numpy(build_views(spec, ("original", "crop2"))(images))
         np.testing.assert_allclose(theirs, ours, atol=0.01)  # of 255
 
 
@@ -133,7 +133,7 @@ def test_portable_pixels_are_those_of_training(interpolation, antialias):
     for height, width in SHAPES:
         images = image_of(height, width).astype(np.uint8)
         ours, portable = (
-            keras.ops.convert_to_numpy(backbone.shown(spec, ("original",), is_portable)(images))
+            keras.ops.convert_to_numpy(build_views(spec, ("original",), is_portable)(images))
             for is_portable in (False, True)
         )
         np.testing.assert_allclose(portable, ours, atol=0.01, err_msg=f"{height}x{width}")

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_formats import NAMES, _tiny, backbone, combined_of, images_of  # noqa: F401 -- fixtures
 
-from tfl.artefacts.combined import folded
+from tfl.artefacts.combined import fold
 from tfl.artefacts.decoding import decode, headers, orientation
-from tfl.artefacts.formats import saved_model
+from tfl.artefacts.formats import signatures as saved
 from tfl.datasets import decode_image
 from tfl.errors import DatasetError
 
@@ -30,13 +30,13 @@ VIEWS = ("original", "hflip")
 
 @pytest.fixture(scope="module")
 def combined(backbone):  # noqa: F811
-    return folded(combined_of(backbone, VIEWS))
+    return fold(combined_of(backbone, VIEWS))
 
 
 @pytest.fixture(scope="module")
 def folder(combined, tmp_path_factory):
     path = tmp_path_factory.mktemp("saved") / "model"
-    saved_model.save(combined, path, is_float16=False)
+    saved.save(combined, path, is_float16=False)
     return path
 
 
@@ -108,8 +108,8 @@ def test_files_are_decoded_to_the_pixels_of_training(name):
 
 STRING = [tf.TensorSpec((), tf.string)]
 decoded_in_graph = tf.function(decode._decode, input_signature=STRING, autograph=False)
-size_in_graph = tf.function(headers.size_of, input_signature=STRING, autograph=False)
-orientation_in_graph = tf.function(orientation.of, input_signature=STRING, autograph=False)
+size_in_graph = tf.function(headers.read_size, input_signature=STRING, autograph=False)
+orientation_in_graph = tf.function(orientation.read_orientation, input_signature=STRING, autograph=False)
 
 
 def require_same_pixels(content):
@@ -335,7 +335,7 @@ def test_the_size_in_the_header(name):
 def bounded(combined, tmp_path_factory):
     """A model that takes PHOTO, of 37 x 29 pixels, and nothing larger."""
     path = tmp_path_factory.mktemp("bounded") / "model"
-    saved_model.save(replace(combined, max_image_pixels=37 * 29), path, is_float16=False)
+    saved.save(replace(combined, max_image_pixels=37 * 29), path, is_float16=False)
     return tf.saved_model.load(str(path)).signatures["serve_bytes"]
 
 
@@ -396,19 +396,21 @@ def test_nothing_of_a_bomb_is_decoded(name, size, signatures, monkeypatch):
 def test_serve_bytes_answers_for_turned_photos_as_predict_does(place, signatures, combined):
     content = with_exif(tiff("MM", orientation_entry("MM", place + 1)))
     found = signatures["serve_bytes"](image_bytes=tf.constant([content, FILES["png"]]))
-    expected = combined.logits_of(decode_image(content, "x")[None])
+    expected = combined.compute_logits(decode_image(content, "x")[None])
     np.testing.assert_allclose(found["logits"][:1], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_large_images_are_decoded_a_few_at_a_time():
-    at_once = [int(decode._num_at_once(tf.constant([[side, side]], tf.int64))) for side in (100, 4900, 10_000, 40_000)]
+    at_once = [
+        int(decode._count_at_once(tf.constant([[side, side]], tf.int64))) for side in (100, 4900, 10_000, 40_000)
+    ]
     assert at_once == [tf.data.AUTOTUNE, 9, 2, 1]
 
 
 def test_encoded_images_of_differing_sizes(signatures, combined):
     images = [PHOTO, PHOTO.resize((20, 50)), PHOTO.resize((9, 9))]
     found = signatures["serve_bytes"](image_bytes=tf.constant([encoded(image, "PNG") for image in images]))
-    expected = np.concatenate([combined.logits_of(np.asarray(image)[None]) for image in images])
+    expected = np.concatenate([combined.compute_logits(np.asarray(image)[None]) for image in images])
     np.testing.assert_allclose(found["logits"], expected, rtol=1e-4, atol=1e-5)
     assert [name.decode() for name in found["class_name"].numpy()] == [NAMES[i] for i in expected.argmax(axis=1)]
 
@@ -429,7 +431,7 @@ def test_the_position_of_a_bad_string_is_named(name, signatures):
 def test_features(signatures, combined):
     images = images_of(3, 10, 9)
     found = signatures["features"](images=tf.constant(images))["features"]
-    expected = combined.network(combined.shown(images))
+    expected = combined.network(combined.presentation(images))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     assert signatures["features"](images=tf.constant(images[:0]))["features"].shape == (0, 5)
 
@@ -449,7 +451,7 @@ def test_saved_model_cli(folder, combined, tmp_path):
     np.savez(tmp_path / "input.npz", image_bytes=np.array([FILES["png"]], object))
     inputs = ("--inputs", f"image_bytes={tmp_path / 'input.npz'}[image_bytes]")
     saved_model_cli("run", *tag, "serve_bytes", *inputs, "--outdir", tmp_path)
-    expected = combined.logits_of(np.asarray(PHOTO)[None])
+    expected = combined.compute_logits(np.asarray(PHOTO)[None])
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), expected, rtol=1e-4, atol=1e-5)
     (name,) = np.load(tmp_path / "class_name.npy", allow_pickle=True)
     assert name.decode() == NAMES[expected.argmax()]

@@ -11,10 +11,11 @@ import pytest
 from tfl import datasets
 from tfl.artefacts import export
 from tfl.extraction.precompute import precompute
-from tfl.files.scratch import libraries_in_scratch, scratch_folder, temporary_folder
-from tfl.runs import run
+from tfl.files.scratch import redirect_temporary_files, scratch_folder, temporary_folder
+from tfl.heads import Ridge
+from tfl.runs.listing import list_runs
+from tfl.runs.training import train
 from tfl.specs import Artefact
-from tfl.specs.recipes import Ridge
 
 HOLD = """
 import sys, time
@@ -70,13 +71,13 @@ def test_libraries_put_their_temporary_files_into_a_scratch_folder(tmp_path, mon
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv("TMPDIR", raising=False)
     shown = "import tempfile; print(tempfile.gettempdir())"
-    with libraries_in_scratch():
+    with redirect_temporary_files():
         (scratch,) = tmp_path.iterdir()
         assert Path(tempfile.mkdtemp()).parent == scratch
         child = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True, check=True)
         assert child.stdout.strip() == str(scratch)
         assert temporary_folder() == tmp_path
-        with libraries_in_scratch():
+        with redirect_temporary_files():
             assert temporary_folder() == tmp_path
         assert Path(tempfile.gettempdir()) == scratch
     assert not list(tmp_path.iterdir())
@@ -88,13 +89,14 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-import keras, tiny
-keras.applications.Tiny = tiny.Tiny
+import tiny
+from tfl import backbones
+backbones.register(tiny.SOURCE)
 from tfl import datasets
 from tfl.artefacts import export
-from tfl.runs import run
+from tfl.runs import training
 from tfl.datasets import npz
-from tfl.specs.recipes import Ridge
+from tfl.heads import Ridge
 from tfl.specs import Artefact
 
 def die(*arguments):
@@ -102,8 +104,8 @@ def die(*arguments):
 
 what, place, dataset = sys.argv[2:5]
 if what == "train":
-    run._write_json = die
-    run.train(Path(place), Ridge(), name="r", runs_dir=Path("runs"))
+    training.write_json = die
+    training.train(Path(place), Ridge(), name="r", runs_dir=Path("runs"))
 elif what == "export":
     export._describe = die
     export.export(Path(place), Path("out"), dataset, artefact=Artefact("litert"))
@@ -143,8 +145,8 @@ def test_what_a_killed_training_and_a_killed_export_leave_goes_with_the_next(
     killed("train", cache)
     assert len(names(tmp_path / "runs")) == 2
     assert names(tmp_path / "tmp"), "of what libraries may leave"
-    assert run.list_runs(tmp_path / "runs") == []
-    folder = run.train(cache, Ridge(), name="r", runs_dir=tmp_path / "runs")
+    assert list_runs(tmp_path / "runs") == []
+    folder = train(cache, Ridge(), name="r", runs_dir=tmp_path / "runs")
     assert names(tmp_path / "runs") == [".mine", "r"]
     assert names(tmp_path / "tmp") == []
 

@@ -8,9 +8,11 @@ from PIL import Image
 
 from tfl.errors import RunError
 from tfl.extraction.precompute import precompute
+from tfl.files.codec import encode_record
+from tfl.heads import Knn, Logistic, Reference, Ridge
 from tfl.runs import few_shot
 from tfl.specs import DatasetSpec
-from tfl.specs.recipes import Knn, Logistic, Reference, Ridge, Selection, Shots
+from tfl.specs.training import Selection, Shots
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
 RECIPES = (Reference(), Logistic(), Ridge(), Knn())
@@ -28,7 +30,7 @@ def test_mean_and_spread_of_every_recipe(cache, tmp_path):
         cache, asked, RECIPES, Selection(validation_fraction=0.3), tmp_path / "runs", told.append
     )
     results = json.loads((folder / "shots.json").read_text())["results"]
-    assert results == told
+    assert results == encode_record(told)
     assert [(result["recipe"], result["shots"]) for result in results] == [
         (name, number) for number in (1, 3, 12) for name in ("reference", "logistic", "ridge", "knn")
     ]

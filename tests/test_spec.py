@@ -58,7 +58,7 @@ def test_views_count():
     ("views", "message"),
     [
         ((), "got none; try --views original"),
-        (("hflip",), "views begin with original, and none stands twice; got hflip; try --views original hflip"),
+        (("hflip",), "views begin with original, and each is named once; got hflip; try --views original hflip"),
         (("hflip", "original"), "got hflip original; try --views original hflip"),
         (("original", "crop1", "crop1"), "got original crop1 crop1; try --views original crop1"),
         (("original", "vflip"), "CacheSpec.views is one of original, hflip, crop1, .*; got 'vflip'"),

@@ -14,10 +14,11 @@ from conftest import write_npz
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfl.cli import terminal
+from tfl.cli import messages, output
 from tfl.errors import CacheError, RunError
 from tfl.extraction.precompute import precompute
-from tfl.reports import formatting
+from tfl.reports.metrics import format_metrics
+from tfl.runs.metrics import RoleMetrics
 from tfl.specs import DatasetSpec
 from tfl.text import display_width, to_printable
 
@@ -33,7 +34,7 @@ def test_each_line_that_is_shown_is_one_line(lines):
     written = io.StringIO()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sys, "stdout", written)
-        terminal.show(*lines)
+        output.print_lines(*lines)
     assert written.getvalue().splitlines() == [to_printable(line) for line in lines]
     assert not STEERING.search(written.getvalue())
 
@@ -54,7 +55,7 @@ def test_lines_of_a_message_stay_lines():
 
 def test_log_records_are_safe_and_keep_their_own_lines(capsys):
     record = logging.LogRecord("tfl.x", logging.INFO, "", 0, "", (), None)
-    formatter = terminal._Formatter("%(message)s")
+    formatter = messages._Formatter("%(message)s")
 
     def formatted(message, *arguments):
         record.msg, record.args = message, arguments
@@ -72,7 +73,7 @@ def test_a_command_leaves_logging_and_streams_as_they_were(tmp_path, capsys, cap
     (tmp_path / "odd.h5").write_bytes(b"hello")
     kept = sys.stdin, sys.stdout, sys.stderr
     assert main(["caches", "--cache-dir", str(tmp_path)]) == 0
-    assert capsys.readouterr().err.startswith("passed over: ")
+    assert capsys.readouterr().err.startswith("ignored: ")
     assert (sys.stdin, sys.stdout, sys.stderr) == kept
     logger = logging.getLogger("tfl")
     assert (logger.handlers, logger.level, logger.propagate) == ([], logging.NOTSET, True)
@@ -82,7 +83,7 @@ def test_a_command_leaves_logging_and_streams_as_they_were(tmp_path, capsys, cap
 def test_warnings_are_one_safe_line(capsys):
     import warnings
 
-    with terminal.safe_warnings():
+    with messages.escape_warnings():
         warnings.simplefilter("always")
         warnings.warn(f"layer {HOSTILE}", UserWarning, stacklevel=1)
     written = capsys.readouterr().err
@@ -100,17 +101,15 @@ def test_columns_of_a_terminal(name, width):
 
 def test_columns_of_tables_are_as_wide_as_what_is_shown():
     names = ["\x1b[31mred", "犬", "cat"]
-    metrics = {
-        "accuracy": 0.5,
-        "accuracy_interval_95": (0.25, 0.75),
-        "num_rows": 4,
-        "accuracy_per_class": dict.fromkeys(names, 0.5),
-        "balanced_accuracy": None,
-        "top_5_accuracy": None,
-        "loss": 1.0,
-        "calibration_error": 0.5,
-    }
-    _, *rows, _ = formatting.format_metrics(metrics)
+    metrics = RoleMetrics(
+        accuracy=0.5,
+        accuracy_interval_95=(0.25, 0.75),
+        num_rows=4,
+        accuracy_per_class=dict.fromkeys(names, 0.5),
+        loss=1.0,
+        calibration_error=0.5,
+    )
+    _, *rows, _ = format_metrics(metrics)
     assert rows == ["  \\x1b[31mred   50.00%", "  犬            50.00%", "  cat           50.00%"]
     assert len({display_width(row) for row in rows}) == 1
 
@@ -128,7 +127,7 @@ def start(*arguments, cwd, redirections="", environment=(), program=MAIN):
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     variables = {**os.environ, "PYTHONPATH": str(ROOT), **dict(environment)}
     done = subprocess.run(command, cwd=cwd, env=variables, check=False, **pipes)
-    done.stderr = re.sub(rb"looking through .*\n", b"", done.stderr)  # the cache is another process's
+    done.stderr = re.sub(rb"examining .*\n", b"", done.stderr)  # the cache is another process's
     return done
 
 
@@ -178,20 +177,22 @@ def test_help_that_cannot_be_written(tmp_path, redirections):
 PRINTING = """
 import subprocess, sys
 from pathlib import Path
-from tfl.cli import main, terminal
+from tfl.cli import streams
+from tfl.cli.commands.caches import Caches
+from tfl.cli.main import main
 
-def caches() -> None:
+def run(self) -> None:
     file = Path("file").open("w+b", buffering=0)
     assert file.fileno() > 2
     for stream in (sys.stdout, sys.stderr):
         print("printed", file=stream, flush=True)
-    with terminal.held_stderr():
+    with streams.hold_stderr():
         subprocess.run([sys.executable, "-c", "import os; os.write(1, b'child'); os.write(2, b'child')"], check=True)
     assert sys.stdin.read() == ""
     assert file.seek(0, 2) == 0
 
-main.COMMANDS = {"caches": caches}
-sys.exit(main.main())
+Caches.run = run
+sys.exit(main())
 """
 
 
@@ -243,8 +244,8 @@ def test_what_an_encoding_lacks_is_escaped(tiny_backbone, features, settings, tm
 
 
 def test_a_path_for_a_program_is_exact(tmp_path):
-    program = "import os, sys; from tfl.cli import terminal; from pathlib import Path\n" + (
-        "with terminal.standard_streams():\n    terminal.show_path(Path(os.fsdecode(b'caf\\xe9/\\x1b[31m')))"
+    program = "import os, sys; from tfl.cli import output, streams; from pathlib import Path\n" + (
+        "with streams.open_standard_streams():\n    output.print_path(Path(os.fsdecode(b'caf\\xe9/\\x1b[31m')))"
     )
     done = start(cwd=tmp_path, environment=POSIX, program=program)
     assert done.stdout == b"caf\xe9/\x1b[31m\n"
@@ -253,7 +254,7 @@ def test_a_path_for_a_program_is_exact(tmp_path):
 def test_a_path_for_a_person_is_escaped(monkeypatch):
     written = io.StringIO()
     monkeypatch.setattr(sys, "stdout", written)
-    terminal.show_path(Path("a\x1b[31m"))
+    output.print_path(Path("a\x1b[31m"))
     assert written.getvalue() == "a\\x1b[31m\n"
 
 

@@ -11,7 +11,7 @@ from test_cache import MAKING, NUM_ROWS, SPEC, begin, fill, finish, rows
 
 from tfl.cache import Cost, PartialCache, Shard, inspect, list_overviews, lock, open_cache
 from tfl.errors import CacheError
-from tfl.reports import formatting
+from tfl.reports.caches import format_cache
 from tfl.specs import DatasetSpec
 
 
@@ -19,7 +19,7 @@ from tfl.specs import DatasetSpec
 def folder(tmp_path):
     """An unfinished cache of one shard."""
     partial = begin(tmp_path / "c.h5")
-    with partial.held():
+    with partial.hold():
         partial.write(Shard("train", 0, 4), rows("train", 0, 4), Cost(2.0, 4))
     return partial.folder
 
@@ -46,7 +46,7 @@ def assert_one_line(folder, *shown):
 
 def shown(folder):
     """What `tfl inspect` prints."""
-    return "\n".join(formatting.format_cache(inspect(folder)))
+    return "\n".join(format_cache(inspect(folder)))
 
 
 UNRESOLVED = json.loads(replace(SPEC, dataset=DatasetSpec()).to_json())
@@ -103,7 +103,7 @@ MANIFESTS = {
     "a batch without end": with_values(batch_size=10**12),
     "earlier batches that are a number": with_values(earlier_batch_sizes=3),
     "earlier batches that are texts": with_values(earlier_batch_sizes=["x"]),
-    "a requested batch that is null": with_values(requested_batch_size=None),
+    "a requested batch that is a text": with_values(requested_batch_size="8"),
     "versions that are a list": with_values(versions=["3.11"]),
     "versions that are numbers": with_values(versions={"keras": 3}),
     "an environment that is a text": with_values(environment="XLA_FLAGS=1"),
@@ -121,9 +121,9 @@ def test_a_damaged_or_hostile_manifest(folder, kind, caplog):
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     assert_one_line(folder, f"{folder} is not the folder of an unfinished cache: {path} ")
     assert "\x1b" not in caplog.text
-    assert PartialCache.batch_size_of(folder.with_suffix(""), 16) == 16
+    assert PartialCache.find_batch_size(folder.with_suffix(""), 16) == 16
     with pytest.raises(CacheError, match=r"manifest.json .*remove the folder to begin again"):
-        begin(folder.with_suffix("")).held().__enter__()
+        begin(folder.with_suffix("")).hold().__enter__()
     assert list(folder.glob("*.shard")), "nothing is removed that may still be of use"
 
 
@@ -146,7 +146,7 @@ def test_what_is_no_regular_file(folder, name, kind):
 
     def go_on():
         partial = begin(folder.with_suffix(""))
-        with partial.held():
+        with partial.hold():
             fill(partial)
             finish(partial)
 
@@ -160,8 +160,8 @@ def test_a_lock_that_is_no_regular_file(folder, kind):
     """A link would have let the file that it leads to be emptied."""
     (folder / "elsewhere").write_text("of the user's")
     not_a_file(folder / "lock", kind)
-    assert inspect(folder)["held_by"] == ""
-    with pytest.raises(CacheError, match="lock is not a regular file"), begin(folder.with_suffix("")).held():
+    assert inspect(folder).held_by == ""
+    with pytest.raises(CacheError, match="lock is not a regular file"), begin(folder.with_suffix("")).hold():
         pass
     assert (folder / "elsewhere").read_text() == "of the user's"
 
@@ -186,13 +186,13 @@ def test_a_lock_of_strange_content(folder, kind, has_locks, monkeypatch):
     (folder / "lock").write_bytes(LOCKS[kind])
     if not has_locks:
         monkeypatch.setattr("fcntl.flock", lambda file, how: (_ for _ in ()).throw(OSError(37, "No locks available")))
-    assert len(inspect(folder)["held_by"]) <= 4 * lock.MAX_HOLDER_BYTES
+    assert len(inspect(folder).held_by) <= 4 * lock.MAX_HOLDER_BYTES
     assert "\x1b" not in shown(folder)
     is_free = has_locks or kind in ("empty", "zero", "a large number")
     if is_free:
-        with begin(folder.with_suffix("")).held():
+        with begin(folder.with_suffix("")).hold():
             return
-    with pytest.raises(CacheError, match="is being made by ") as error, begin(folder.with_suffix("")).held():
+    with pytest.raises(CacheError, match="is being made by ") as error, begin(folder.with_suffix("")).hold():
         pass
     assert len(str(error.value)) < 1500
     assert "\x1b" not in str(error.value)
@@ -227,9 +227,9 @@ def test_a_damaged_or_hostile_shard(folder, kind):
     _, line, rest = path.read_bytes().split(b"\n", 2)
     path.write_bytes(SHARDS[kind](line, rest))
     assert "\x1b" not in shown(folder)
-    assert list_overviews(folder.parent)[0]["rows"] == NUM_ROWS
+    assert list_overviews(folder.parent)[0].rows == NUM_ROWS
     partial = begin(folder.with_suffix(""))
-    with partial.held():
+    with partial.hold():
         fill(partial)
         with pytest.raises(CacheError, match="train-000000000.shard is damaged") as error:
             finish(partial)
@@ -258,15 +258,15 @@ def test_another_environment_does_not_go_on(tmp_path, before, now, message):
     """A folder that was begun before this was noted had none of the variables set."""
     making = MAKING if before is ... else {**MAKING, "environment": before}
     partial = begin(tmp_path / "c.h5", making)
-    with partial.held():
+    with partial.hold():
         partial.write(Shard("train", 0, 4), rows("train", 0, 4), Cost(2.0, 4))
     again = begin(tmp_path / "c.h5", {**MAKING, "environment": now})
     if not message:
-        with again.held():
+        with again.hold():
             assert len(again.missing()) == 3
             fill(again)
-            assert open_cache(finish(again)).provenance.get("typed")
+            assert open_cache(finish(again)).provenance.values.get("typed")
         return
-    with pytest.raises(CacheError, match="begun with other settings") as error, again.held():
+    with pytest.raises(CacheError, match="begun with other settings") as error, again.hold():
         pass
     assert message in str(error.value)

@@ -16,7 +16,8 @@ import tiny
 import tiny_rescaled
 from keras.src.legacy.saving import legacy_h5_format
 
-from tfl.backbones import backbone, weights
+from tfl import backbones
+from tfl.backbones import applications, weights
 from tfl.errors import BackboneError
 from tfl.specs import FeatureSpec
 
@@ -25,9 +26,9 @@ SHAPE = (12, 12, 3)
 
 
 @pytest.fixture
-def rescaled(monkeypatch):
-    monkeypatch.setattr(keras.applications, "TinyRescaled", tiny_rescaled.TinyRescaled, raising=False)
-    return FeatureSpec(backbone="tinyrescaled", weights="random", image_size=12)
+def rescaled():
+    with tiny.registered(tiny_rescaled.SOURCE):
+        yield FeatureSpec(backbone="tinyrescaled", weights="random", image_size=12)
 
 
 def filled(network):
@@ -77,7 +78,7 @@ def features_of(network):
 
 
 def built_with(spec, path):
-    return np.asarray(backbone.build_backbone(replace(spec, weights=str(path))).model(IMAGES))
+    return np.asarray(backbones.build_backbone(replace(spec, weights=str(path))).model(IMAGES))
 
 
 FILES = ("w.weights.h5", "legacy.h5", "model.h5", "model.keras")
@@ -164,7 +165,7 @@ def test_rescaling_of_another_scale_is_refused(rescaled, tmp_path):
     x = keras.layers.Conv2D(6, 3, name="stem_conv")(x)
     x = keras.layers.ReLU()(keras.layers.BatchNormalization(name="stem_bn")(x))
     path = save(filled(keras.Model(images, x)), tmp_path / "model.keras")
-    with pytest.raises(BackboneError, match="what its network is shown of an image cannot be told"):
+    with pytest.raises(BackboneError, match="how its network preprocesses images cannot be told"):
         built_with(rescaled, path)
 
 
@@ -264,9 +265,12 @@ def test_weights_that_are_not_finite_are_refused(features, tmp_path, name, value
 
 @pytest.mark.usefixtures("tiny_backbone")
 def test_official_and_random_weights_must_be_finite_too(features, monkeypatch):
-    monkeypatch.setattr(backbone, "_randomize", lambda network: network.weights[0].assign(network.weights[0] * np.nan))
+    def spoil(network):
+        network.weights[0].assign(network.weights[0] * np.nan)
+
+    monkeypatch.setattr(applications, "randomize_weights", spoil)
     with pytest.raises(BackboneError, match="the weights random hold 162 of 162 values of conv1/kernel"):
-        backbone.build_backbone(features)
+        backbones.build_backbone(features)
 
 
 def archive(path, **members):
@@ -326,13 +330,14 @@ import sys
 import numpy as np
 import keras
 from keras.src.utils import file_utils
-from tfl.backbones import backbone
+from tfl import backbones
+from tfl.backbones.tensors import randomize_weights
 from tfl.specs import FeatureSpec
 images = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3), dtype=np.uint8)
 def network(weights):
     return keras.applications.EfficientNetB0(include_top=False, weights=weights, input_shape=(32, 32, 3))
 plain = network(None)
-backbone._randomize(plain)
+randomize_weights(plain)
 plain.save_weights(sys.argv[1] + "/plain.weights.h5")
 file_utils.get_file = lambda *args, **kwargs: sys.argv[1] + "/plain.weights.h5"
 official = network("imagenet")
@@ -341,7 +346,7 @@ own = {"plain": plain, "imagenet": official}
 for name, one in own.items():
     spec = FeatureSpec(backbone="efficientnetb0", weights=f"{sys.argv[1]}/{name}.weights.h5", image_size=32)
     expected = np.asarray(one(images.astype(np.float32), training=False)).mean(axis=(1, 2))
-    np.testing.assert_allclose(np.asarray(backbone.build_backbone(spec).model(images)), expected, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(backbones.build_backbone(spec).model(images)), expected, rtol=1e-3, atol=1e-6)
     print(name, "right")
 """
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
@@ -371,16 +376,16 @@ def test_the_file_is_left_as_it_was(features, tmp_path):
 )
 def test_a_misspelt_architecture_is_told_the_nearest(typed, meant):
     with pytest.raises(BackboneError, match=f"there is no backbone {typed!r} .*; did you mean {meant}\\?$"):
-        backbone.require_architecture(typed)
+        backbones.require_backbone(typed)
 
 
 def test_an_architecture_that_is_near_none_is_told_all_of_them():
     with pytest.raises(BackboneError, match="expected one of .*xception$"):
-        backbone.require_architecture("qqqq")
+        backbones.require_backbone("qqqq")
 
 
 @pytest.mark.usefixtures("tiny_backbone")
 @pytest.mark.parametrize(("typed", "meant"), [("relu_1", "relu1"), ("Conv1", "conv1"), ("Last", "last")])
 def test_a_misspelt_layer_is_told_the_nearest(features, typed, meant):
     with pytest.raises(BackboneError, match=f"tiny has no layer {typed!r}; .*; did you mean {meant}\\?$"):
-        backbone.build_backbone(replace(features, layers=(typed,)))
+        backbones.build_backbone(replace(features, layers=(typed,)))

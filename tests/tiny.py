@@ -1,6 +1,11 @@
-"""A backbone that builds and runs in milliseconds, with an architecture's two functions and its conventions."""
+"""A backbone that builds and runs in milliseconds, by the conventions of keras.applications; and its source."""
+
+import contextlib
 
 import keras
+
+from tfl import backbones
+from tfl.backbones.applications import make_source
 
 
 def preprocess_input(x):
@@ -18,3 +23,19 @@ def Tiny(include_top, weights, input_shape):  # noqa: N802 -- as keras.applicati
     x = keras.layers.ReLU(name="relu1")(x)
     x = keras.layers.Conv2D(5, 3, name="conv2", activation="relu")(x)
     return keras.Model(images, x, name="tiny")
+
+
+SOURCE = make_source("tiny", "tiny:", lambda: {"tiny": Tiny})
+
+
+@contextlib.contextmanager
+def registered(source=SOURCE):
+    """Let `backbone="tiny"` name the backbone inside."""
+    is_new = source not in backbones.SOURCES
+    if is_new:
+        backbones.register(source)
+    try:
+        yield
+    finally:
+        if is_new:
+            backbones.unregister(source)

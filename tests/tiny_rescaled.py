@@ -3,6 +3,8 @@
 import keras
 from keras.src.utils import file_utils
 
+from tfl.backbones.applications import make_source
+
 WEIGHTS_HASHES = {"tiny": ("0" * 32, "1" * 32)}  # md5 of the official files, with and without the top
 
 
@@ -24,3 +26,6 @@ def TinyRescaled(include_top, weights, input_shape):  # noqa: N802 -- as keras.a
     if weights == "imagenet":
         network.load_weights(file_utils.get_file("tiny_rescaled.h5", "https://example.invalid/tiny_rescaled.h5"))
     return network
+
+
+SOURCE = make_source("tiny_rescaled", "tiny_rescaled:", lambda: {"tinyrescaled": TinyRescaled})

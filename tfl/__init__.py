@@ -1,11 +1,93 @@
 """Transfer learning with cached features: pay for a pretrained backbone once.
 
-The commands of `tfl --help`, from Python:
+    import tfl
 
-    from tfl.specs import DatasetSpec, FeatureSpec
-    from tfl.extraction.precompute import precompute
-    from tfl.runs.run import evaluate, train
-    from tfl.artefacts.export import export, predict
+    cache = tfl.precompute(tfl.FeatureSpec(), tfl.DatasetSpec("cifar10"))
+    run = tfl.train(cache, tfl.Logistic())
+    tfl.export(run, "model")
+
+Every name is imported when it is first used: importing `tfl` imports no framework.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from tfl.artefacts.combined import load_model
+    from tfl.artefacts.export import export
+    from tfl.artefacts.predict import predict
+    from tfl.cache import open_cache
+    from tfl.comparison.compare import compare
+    from tfl.errors import TflError
+    from tfl.extraction.fetch import fetch
+    from tfl.extraction.precompute import precompute
+    from tfl.heads import Best, Grid, Knn, Logistic, Mlp, Recipe, Reference, Ridge
+    from tfl.runs.evaluation import compare_runs, evaluate
+    from tfl.runs.folder import open_run
+    from tfl.runs.listing import list_runs
+    from tfl.runs.training import train
+    from tfl.specs import Artefact, CacheSpec, DatasetSpec, FeatureSpec, Selection, Settings
+
+__all__ = [
+    "Artefact",
+    "Best",
+    "CacheSpec",
+    "DatasetSpec",
+    "FeatureSpec",
+    "Grid",
+    "Knn",
+    "Logistic",
+    "Mlp",
+    "Recipe",
+    "Reference",
+    "Ridge",
+    "Selection",
+    "Settings",
+    "TflError",
+    "compare",
+    "compare_runs",
+    "evaluate",
+    "export",
+    "fetch",
+    "list_runs",
+    "load_model",
+    "open_cache",
+    "open_run",
+    "precompute",
+    "predict",
+    "train",
+]
+
+_MODULES = {  # of the names above; a test compares them with the imports for type checkers
+    "tfl.artefacts.combined": ("load_model",),
+    "tfl.artefacts.export": ("export",),
+    "tfl.artefacts.predict": ("predict",),
+    "tfl.cache": ("open_cache",),
+    "tfl.comparison.compare": ("compare",),
+    "tfl.errors": ("TflError",),
+    "tfl.extraction.fetch": ("fetch",),
+    "tfl.extraction.precompute": ("precompute",),
+    "tfl.heads": ("Best", "Grid", "Knn", "Logistic", "Mlp", "Recipe", "Reference", "Ridge"),
+    "tfl.runs.evaluation": ("compare_runs", "evaluate"),
+    "tfl.runs.folder": ("open_run",),
+    "tfl.runs.listing": ("list_runs",),
+    "tfl.runs.training": ("train",),
+    "tfl.specs": ("Artefact", "CacheSpec", "DatasetSpec", "FeatureSpec", "Selection", "Settings"),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'tfl' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names, imported or not."""
+    return sorted({*globals(), *__all__})

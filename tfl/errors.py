@@ -1,17 +1,17 @@
-"""The errors that a user can cause, or that the machine can answer with.
+"""The errors that a user, a file or the machine can cause.
 
-Every message names what was received, what was expected and what to do next. Names in it come from files and users,
-so each of its lines is made printable: no name can add a line or steer a terminal.
+Every message says what was received, what was expected and what to do next. It may contain names
+from files and users, so each line is made printable: no name can add a line or control a terminal.
 """
 
 from tfl.text import to_printable
 
 
 class TflError(Exception):
-    """The data or the machine said no; the command line exits with `exit_code`.
+    """The data or the machine does not allow it; the command line exits with `exit_code`.
 
     Args:
-      lines: the lines of the message, one each; a newline inside one is escaped.
+      lines: the lines of the message; a newline inside a line is escaped.
     """
 
     exit_code = 1
@@ -21,13 +21,13 @@ class TflError(Exception):
 
 
 class SpecError(TflError):
-    """A value of a spec is wrong in itself, whatever the data."""
+    """A value is wrong whatever the data: a spec, a setting, an option."""
 
     exit_code = 2
 
 
 class AssetError(TflError):
-    """A dataset or weights could not be brought onto this machine, or are not what was pinned."""
+    """A dataset or weights could not be downloaded, or do not match the expected digest."""
 
 
 class DatasetError(TflError):
@@ -35,24 +35,24 @@ class DatasetError(TflError):
 
 
 class BackboneError(TflError):
-    """The backbone is unknown, or its weights or image size do not fit it."""
+    """The backbone is unknown, or the weights or the image size do not fit it."""
 
 
 class CacheError(TflError):
-    """A cache file is damaged, of another format or of another spec, or cannot be written."""
+    """A cache file is damaged, has another format or another spec, or cannot be written."""
 
 
 class RunError(TflError):
-    """A training run cannot be made, or what a run refers to is gone or has changed."""
+    """A run cannot be trained or read, or something it refers to is missing or has changed."""
 
 
 class ExportError(TflError):
-    """A model could not be exported, or the exported model does not answer as the cache did."""
+    """A model could not be exported, or the exported model does not agree with the head on cached features."""
 
 
 class ExtraError(TflError):
-    """A package that one option needs cannot be imported; an extra of the distribution brings it."""
+    """A package that an option needs cannot be imported; an extra of the distribution installs it."""
 
 
 class CompareError(TflError):
-    """The reference program cannot be run here, or it failed."""
+    """The PyTorch reference cannot be run here, or it failed."""

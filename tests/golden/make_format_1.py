@@ -30,7 +30,7 @@ if __name__ == "__main__":
     path = Path(__file__).with_name("format-1.h5")
     merge.CHUNK_BYTES = 512  # several chunks in a small file
     partial = PartialCache(path, SPEC, NUM_ROWS, {"engine": "none", "shard_rows": 64})
-    with partial.held():
+    with partial.hold():
         for shard in partial.missing():
             partial.write(shard, rows(*shard), Cost(0.25, shard.stop - shard.start))
         partial.finish(CLASS_NAMES, {"engine": "none", "typed": TYPED})

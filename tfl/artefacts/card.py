@@ -1,76 +1,19 @@
-"""The model card: what an exported model is, how good, and how to call it; from its `tfl.json`.
+"""The model card: what an exported model is, how good it is, and how to call it; made from its `tfl.json`.
 
-Names of classes, datasets and splits come from others: `escaped`, they are text and nothing else.
+Names of classes, datasets and splits come from others. `escape` makes plain text of them.
 """
 
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
+from tfl.artefacts.formats import FORMATS
+from tfl.artefacts.manifest import Manifest
 from tfl.text import to_printable
 
 MAX_CLASSES = 100
 
-# How Python calls a folder `MODEL` of each format, with images uint8 (n, h, w, 3).
-CALLS = {
-    "saved-model": """import tensorflow as tf
-
-serve = tf.saved_model.load("MODEL").signatures["serving_default"]
-answers = serve(images=tf.constant(images))  # probabilities, logits, class_index, class_name""",
-    "keras": """import keras
-
-model = keras.saving.load_model("MODEL/model.keras")
-answers = model.predict(images)  # probabilities, logits, class_index""",
-    "onnx": """import onnxruntime
-
-session = onnxruntime.InferenceSession("MODEL/model.onnx")
-class_index, logits, probabilities = session.run(["class_index", "logits", "probabilities"], {"images": images})
-class_names = session.get_modelmeta().custom_metadata_map["class_names"]  # JSON""",
-    "litert": """from ai_edge_litert.interpreter import Interpreter
-
-serve = Interpreter("MODEL/model.tflite", num_threads=4).get_signature_runner("serving_default")
-answers = serve(images=images)  # probabilities, logits, class_index; n of 1 or more""",
-    "openvino": """import openvino
-
-model = openvino.Core().compile_model("MODEL/model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-answers = model(images)  # answers["probabilities"], answers["logits"], answers["class_index"]""",
-    "torch": """import torch
-
-model = torch.export.load("MODEL/model.pt2").module()
-answers = model(torch.from_numpy(images))  # probabilities, logits, class_index""",
-}
-# Whether opening a file of the format can run code that is in it.
-OPENING = {
-    "saved-model": "A SavedModel is a program: opening it, and calling it, can read and write files with the rights of "
-    "who does so. Open one only from whom you would take a program.",
-    "keras": "Opening it runs no code of the file: `tfl predict` opens only layers that are Keras' own, and Keras' "
-    "`safe_mode`, on by default, refuses Python functions.",
-    "onnx": "Opening it runs no code of the file: it is data, and ONNX Runtime loads no library that it names.",
-    "litert": "Opening it runs no code of the file: it is data, read in place.",
-    "openvino": "Opening it runs no code of the files: they are data, and OpenVINO loads no extension that they name.",
-    "torch": "`torch.export.load` runs code that a file may hold (pickled objects, expressions, guards): call it only "
-    "on a file of your own. `tfl predict` looks through it first and hands on tensors and known operations alone.",
-}
-SERVING = """From TensorFlow Serving, which takes encoded images over REST:
-
-```sh
-docker run -p 8501:8501 -v "$PWD/MODEL:/models/tfl/1" -e MODEL_NAME=tfl tensorflow/serving
-echo '{"signature_name": "serve_bytes", "instances": [{"b64": "'"$(base64 -w0 photo.jpg)"'"}]}' |
-  curl -d @- http://localhost:8501/v1/models/tfl:predict
-```
-
-Signatures: `serving_default` (`images`, uint8 `(n, h, w, 3)`), `serve_bytes` (`image_bytes`, strings `(n,)`: JPEG, PNG,
-WebP, GIF or BMP, each of its own size), both with `probabilities`, `logits`, `class_index` and `class_name`; `features`
-(`images`) with `features`, the pooled output of the backbone. A string that cannot be decoded is an error that names
-its position. `saved_model_cli show --all --dir MODEL` lists them.
-
-`serve_bytes` turns an image as its Exif data says, as training does (JPEG, PNG and WebP; XMP in JPEG and WebP). It
-decodes nothing where an image claims more than MAX_IMAGE_PIXELS pixels: that is an error that names its position and
-its size (`tfl export --max-image-pixels`). It refuses a BMP with a palette or unusual colour masks and an animated
-WebP, and may be one level off in grey PNG of 16 bits. All else is decoded to the same pixels as in training."""
-
-
-# Of Markdown and HTML. What a name can begin a line with is not among it, for no line begins with a name.
+# Characters that Markdown and HTML give a meaning. Those that have one only at the start of a line
+# are left out: no line of the card starts with a name.
 MARKUP = re.compile(
     r"[\\`*\[\]{}#!<>&|~$^@]"  # CommonMark, HTML, tables, strikethrough, formulas, mentions
     r"|(?<![^\W_])_|_(?![^\W_])"  # underscores, but for those inside a word
@@ -79,104 +22,97 @@ MARKUP = re.compile(
 )
 
 
-def escaped(name: str) -> str:
-    """Return `name` on one line of Markdown that shows it as it is: no table, no link, no HTML comes of it."""
+def escape(name: str) -> str:
+    """Return Markdown that shows `name` as it is, on one line: it makes no table, no link and no HTML."""
     return MARKUP.sub(lambda found: f"&#{ord(found[0])};", to_printable(name))
 
 
-def text(description: dict[str, Any]) -> str:
-    """The card, in Markdown."""
-    artefact, metrics = description["artefact"], description["metrics"].get("test")
+def format_card(manifest: Manifest) -> str:
+    """Return the card, in Markdown."""
+    artefact = manifest.artefact
+    kind = FORMATS[artefact.format]
+    facts = [f"- {name}: {escape(words)}" for name, words in _list_facts(manifest).items()]
     sections = [
-        f"# A classifier of {len(description['class_names'])} classes\n\nMade by tfl {description['tfl']}, transfer "
-        "learning with cached features; all it was made from is in `tfl.json`.",
-        "## What it is\n\n" + "\n".join(f"- {name}: {escaped(words)}" for name, words in _facts(description).items()),
-        "## How good it is\n\n" + "\n\n".join(_quality(description, metrics)),
-        "## Limits\n\n" + "\n".join(f"- {words}" for words in _limits(description)),
-        f"## How to call it\n\n`images` are uint8 RGB `(n, h, w, 3)` in 0..255, of any n, h and w; resizing and "
-        f"preprocessing are inside.\n\n```python\n{CALLS[artefact['format']]}\n```\n\n"
+        f"# A classifier of {len(manifest.class_names)} classes\n\nMade by tfl {manifest.tfl}, transfer learning with "
+        "cached features. `tfl.json` lists everything it was made from.",
+        "## What it is\n\n" + "\n".join(facts),
+        "## How good it is\n\n" + "\n\n".join(_describe_quality(manifest)),
+        "## Limits\n\n" + "\n".join(f"- {sentence}" for sentence in _list_limits(manifest)),
+        "## How to call it\n\n`images` are uint8 RGB `(n, h, w, 3)` in 0..255, of any n, h and w; the model resizes and "
+        f"preprocesses them itself.\n\n```python\n{kind.call}\n```\n\n"
         "From the command line: `tfl predict MODEL photo.jpg`.",
-        f"## Whether opening it can run code\n\n{OPENING[artefact['format']]} `tfl predict` holds every file against "
-        "its sha256 in `tfl.json` before it is opened: that notices damage, not who made the model.",
+        f"## Can opening it run code?\n\n{kind.safety} `tfl predict` compares every file with its sha256 in `tfl.json` "
+        "before it opens it: that finds damage, but does not prove who made the model.",
     ]
-    if artefact["format"] == "saved-model":
-        sections.append(SERVING.replace("MAX_IMAGE_PIXELS", f"{artefact['max_image_pixels']:,}"))
+    if kind.serving:
+        sections.append(kind.serving.replace("MAX_IMAGE_PIXELS", f"{artefact.max_image_pixels:,}"))
     return "\n\n".join(sections) + "\n"
 
 
-def _facts(description: dict[str, Any]) -> dict[str, str]:
-    features, dataset = description["spec"]["features"], description["spec"]["dataset"]
-    artefact = description["artefact"]
-    splits = ", ".join(
-        f"{role} {dataset[f'{role}_split']}" for role in ("train", "val", "test") if dataset[f"{role}_split"]
-    )
-    chosen = description["chosen"]
-    settings = chosen["setting"] if chosen else description["settings"]
-    recipe = chosen["recipe"] if chosen else description["recipe"]
+def _list_facts(manifest: Manifest) -> dict[str, str]:
+    features, dataset, chosen = manifest.spec.features, manifest.spec.dataset, manifest.chosen
+    splits = ", ".join(f"{role} {split}" for role, split in dataset.roles.items())
+    recipe, settings = (chosen.recipe, chosen.setting) if chosen else (manifest.recipe, manifest.settings)
+    quantization = FORMATS[manifest.artefact.format].find_quantization(manifest.artefact.quantize)
+    words = quantization.words if quantization else manifest.artefact.quantize
     return {
-        "data": f"{dataset['dataset']}, version {dataset['version']}; {splits}",
-        "backbone": f"{features['backbone']}, frozen, at {features['image_size']} pixels ({features['resize_mode']}, "
-        f"{features['interpolation']}); weights {features['weights']}",
-        "views averaged": ", ".join(description["views"]),
-        "head": f"{recipe}, " + ", ".join(f"{name} {value}" for name, value in settings.items()),
-        "format": f"{artefact['format']}, weights {_width(artefact['quantize'])}",
-        "fingerprint of its features": description["fingerprint"],
-        "versions": ", ".join(f"{name} {version}" for name, version in description["versions"].items()),
+        "data": f"{dataset.dataset}, version {dataset.version}; {splits}",
+        "backbone": f"{features.backbone}, frozen, at {features.image_size} pixels ({features.resize_mode}, "
+        f"{features.interpolation}); weights {features.weights}",
+        "views averaged": ", ".join(manifest.views),
+        "head": ", ".join([recipe, *(f"{name} {value}" for name, value in settings.items())]),
+        "format": f"{manifest.artefact.format}, weights {words}",
+        "fingerprint of its features": manifest.fingerprint,
+        "versions": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
     }
 
 
-def _width(quantize: str) -> str:
-    return {"none": "float32", "float16": "stored as float16", "int8": "int8, and activations too"}[quantize]
-
-
-def _quality(description: dict[str, Any], metrics: dict[str, Any] | None) -> Iterator[str]:
-    if metrics and metrics["accuracy_interval_95"]:
-        low, high = metrics["accuracy_interval_95"]
-        yield (
-            f"Test accuracy {metrics['accuracy']:.2%} of {metrics['num_rows']:,} images (95 % interval {low:.2%} to "
-            f"{high:.2%}), by the head on cached features."
-        )
+def _describe_quality(manifest: Manifest) -> Iterator[str]:
+    test = manifest.metrics.get("test")
+    if test and test.accuracy is not None and test.accuracy_interval_95:
+        share = _format_accuracy(test.accuracy, test.num_rows, test.accuracy_interval_95)
+        yield f"Test accuracy of the head on cached features: {share}."
     else:
         yield "There were no test rows to measure on."
-    if measured := description["measured"]:
-        low, high = measured["accuracy_interval_95"]
-        yield (
-            f"By this exported model itself, from raw images: {measured['accuracy']:.2%} of {measured['num_images']:,} "
-            f"(95 % interval {low:.2%} to {high:.2%})."
-        )
-    parity = description["parity"]
+    measured = manifest.measured
+    if measured:
+        share = _format_accuracy(measured.accuracy, measured.num_images, measured.accuracy_interval_95)
+        yield f"Test accuracy of this exported model on raw images: {share}."
+    parity = manifest.parity
     yield (
-        f"Held against the cached features on {parity['num_images']} images in a fresh process: logits within "
-        f"{parity['error']:.1e} of the largest ({parity['tolerance']:.0e} allowed), {parity['same_class']:.1%} of the "
-        "classes the same."
+        f"Compared with the head on cached features, on {parity.num_images} images in a fresh process: logits within "
+        f"{parity.error:.1e} of the largest ({parity.tolerance:.0e} allowed), the same class for "
+        f"{parity.same_class:.1%} of the images."
     )
-    if metrics:
-        yield "\n".join(_table(metrics["accuracy_per_class"]))
+    if test:
+        yield "\n".join(_format_table(test.accuracy_per_class))
 
 
-def _table(accuracy_per_class: dict[str, float | None]) -> Iterator[str]:
+def _format_accuracy(accuracy: float, count: int, interval: Sequence[float]) -> str:
+    low, high = interval
+    return f"{accuracy:.2%} of {count:,} images (95 % interval {low:.2%} to {high:.2%})"
+
+
+def _format_table(accuracy_per_class: dict[str, float | None]) -> Iterator[str]:
     yield from ("| class | test accuracy |", "|---|---|")
     for name, share in list(accuracy_per_class.items())[:MAX_CLASSES]:
-        yield f"| {escaped(name)} | {'no rows' if share is None else f'{share:.2%}'} |"
-    if (more := len(accuracy_per_class) - MAX_CLASSES) > 0:
+        yield f"| {escape(name)} | {'no rows' if share is None else f'{share:.2%}'} |"
+    more = len(accuracy_per_class) - MAX_CLASSES
+    if more > 0:
         yield f"| ... and {more} more | in `tfl.json` |"
 
 
-def _limits(description: dict[str, Any]) -> list[str]:
-    dataset = description["spec"]["dataset"]["dataset"]
-    limits = [
-        f"It knows {len(description['class_names'])} classes, and calls everything one of them.",
-        f"Its accuracy is that on {escaped(dataset)}; on other images it has not been measured.",
-        "Only the head was trained on these classes, and the backbone carries what its pretraining data carried.",
-    ]
-    if not description["is_folded"]:
-        temperature = description["temperature"]
-        why = (
-            "no validation rows were there to do it with"
-            if temperature is None
-            else f"validation rows ask for its logits to be divided by {temperature:.3f} (`tfl train --calibrate`)"
-        )
-        limits.append(f"Its probabilities are not calibrated: {why}.")
-    if description["artefact"]["format"] in ("litert", "keras", "torch"):
-        limits.append("It takes one image or more: not an empty batch.")
-    return limits
+def _list_limits(manifest: Manifest) -> Iterator[str]:
+    yield f"It knows {len(manifest.class_names)} classes, and puts every image into one of them."
+    yield (f"Its accuracy was measured on {escape(manifest.spec.dataset.dataset)}; on other images it may be lower.")
+    yield "Only the head was trained on these classes; the backbone has the biases of the data it was pretrained on."
+    if not manifest.is_temperature_folded:
+        why = "there were no validation rows to calibrate on"
+        if manifest.temperature is not None:
+            why = (
+                f"they fit the validation rows best with logits divided by {manifest.temperature:.3f} "
+                "(`tfl train --calibrate`)"
+            )
+        yield f"Its probabilities are not calibrated: {why}."
+    if not FORMATS[manifest.artefact.format].takes_empty_batch:
+        yield "It takes one image or more, not an empty batch."

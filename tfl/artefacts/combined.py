@@ -1,21 +1,20 @@
-"""Backbone, views and head joined again, as they were in training: raw images to a head's answers."""
+"""Views, backbone and head joined as they were in training: raw images to a head's answers."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import keras
 import numpy as np
-from keras import ops
+from keras import layers, ops
 
 from tfl import engine
-from tfl.backbones import backbone
+from tfl.artefacts.origin import Origin
+from tfl.backbones import Backbone
 from tfl.backbones.folding import fold_batch_norm
-from tfl.cache import Cache
-from tfl.errors import ExportError
-from tfl.files import trust
-from tfl.files.paths import expand_user
+from tfl.backbones.presentation import build_views
 from tfl.machine.keras_settings import pin_keras_settings
-from tfl.runs.run import Run
-from tfl.specs import DIGEST_PREFIX, MAX_IMAGE_PIXELS, FeatureSpec, View
+from tfl.runs.folder import Run, open_run
+from tfl.specs import MAX_IMAGE_PIXELS, FeatureSpec, View
 
 
 @dataclass(frozen=True)
@@ -23,13 +22,15 @@ class Combined:
     """Raw images to a head's answers, in the parts that exported graphs are made of.
 
     Attributes:
-      shown: uint8 images `(n, h, w, 3)` to float32 pixels `(v * n, image_size, image_size, 3)`, view after view.
+      presentation: uint8 images `(n, h, w, 3)` to float32 pixels, view after view:
+        `(v * n, image_size, image_size, 3)`.
       network: those to float32 features `(n, d)`, the mean over the views.
       head: features to logits `(n, c)`.
-      max_image_pixels: most pixels (height x width) that an encoded image may claim, where a graph decodes it itself.
+      max_image_pixels: most pixels (height x width) that an encoded image may claim, where a graph
+        decodes it itself.
     """
 
-    shown: keras.Model
+    presentation: keras.Model
     network: keras.Model
     head: keras.Model
     class_names: tuple[str, ...]
@@ -38,86 +39,78 @@ class Combined:
     @property
     @pin_keras_settings()
     def model(self) -> keras.Model:
-        """All of it: uint8 `(n, h, w, 3)` to `probabilities (n, c)`, `logits (n, c)` and `class_index (n,)`."""
+        """The whole: uint8 `(n, h, w, 3)` to `probabilities (n, c)`, `logits (n, c)` and `class_index (n,)`."""
         images = keras.Input((None, None, 3), dtype="uint8", name="images")
-        logits = self.head(self.network(self.shown(images), training=False))
-        answers = {"probabilities": ops.softmax(logits), "logits": logits, "class_index": ops.argmax(logits, axis=-1)}
+        features = self.network(self.presentation(images), training=False)  # (n, d)
+        logits = self.head(features)  # (n, c)
+        answers = {
+            "probabilities": ops.softmax(logits),
+            "logits": logits,
+            "class_index": ops.argmax(logits, axis=-1),
+        }
         model = keras.Model(images, answers, name="tfl")
         model.trainable = False
         return model
 
     @pin_keras_settings()
-    def logits_of(self, images: np.ndarray) -> np.ndarray:
-        """Logits `(n, c)` of uint8 images `(n, h, w, 3)`, computed here and now."""
+    def build_classifier(self) -> keras.Model:
+        """Return one Keras model, uint8 `(n, h, w, 3)` to probabilities `(n, c)`.
+
+        Its layers `pixels`, `features`, `logits` and `probabilities` are where it can be sliced.
+        """
+        images = keras.Input((None, None, 3), dtype="uint8", name="images")
+        pixels = layers.Identity(name="pixels")(self.presentation(images))  # (v * n, size, size, 3)
+        features = layers.Identity(name="features")(self.network(pixels, training=False))  # (n, d)
+        logits = layers.Identity(name="logits")(self.head(features))  # (n, c)
+        probabilities = layers.Softmax(name="probabilities")(logits)
+        model = keras.Model(images, probabilities, name="tfl")
+        model.trainable = False
+        return model
+
+    @pin_keras_settings()
+    def compute_logits(self, images: np.ndarray) -> np.ndarray:
+        """Return logits `(n, c)` of uint8 images `(n, h, w, 3)`, computed in this process."""
         with engine.exact_float32():
-            pixels = self.shown(ops.convert_to_tensor(images))
-            return np.asarray(ops.convert_to_numpy(self.head(self.network(pixels, training=False))))
+            pixels = self.presentation(ops.convert_to_tensor(images))
+            features = self.network(pixels, training=False)
+            return np.asarray(ops.convert_to_numpy(self.head(features)))
 
 
-@pin_keras_settings()
-def combine(run: Run, cache: Cache, weights: str = "") -> Combined:
-    """What a run's head was trained for.
-
-    Args:
-      weights: where the backbone's weights are now, if not where `precompute` found them.
-
-    Raises:
-      ExportError: the weights are not those of the cache.
-    """
-    built = same_backbone(cache, weights or found_weights(cache))
-    head = run.load_head(cache)
+def combine(run: Run, head: keras.Model, built: Backbone) -> Combined:
+    """Join a run's head with the backbone and the views that it was trained on."""
     head.trainable = False
-    return Combined(built.shown(run.views), built.over(run.views), head, run.class_names)
+    return Combined(built.build_views(run.views), built.build_view_mean(run.views), head, run.class_names)
 
 
-def folded(combined: Combined) -> Combined:
-    """The same with BatchNormalization folded into convolutions."""
+def fold(combined: Combined) -> Combined:
+    """Return the same model with BatchNormalization folded into convolutions."""
     return replace(combined, network=fold_batch_norm(combined.network))
 
 
-def portable(combined: Combined, spec: FeatureSpec, views: tuple[View, ...]) -> Combined:
-    """The same with resizing of operations that every format can carry."""
-    return replace(combined, shown=backbone.shown(spec, views, is_portable=True))
+def use_portable_resizing(combined: Combined, spec: FeatureSpec, views: tuple[View, ...]) -> Combined:
+    """Return the same model with resizing made of operations that every format can carry."""
+    return replace(combined, presentation=build_views(spec, views, is_portable=True))
 
 
-def found_dataset(cache: Cache) -> str:
-    """The dataset as it was typed; or by its name, where it was carried as a file that is not here."""
-    typed: str = cache.provenance["typed"]["dataset"]
-    has_name = not cache.spec.dataset.version.startswith(DIGEST_PREFIX)
-    place = cache.spec.dataset.dataset if has_name and not _is_there(typed) else typed
-    return place if has_name and not _is_there(place) else _require_own(cache, "dataset", place)
+@pin_keras_settings()
+def load_model(run_folder: Path, weights: str = "") -> keras.Model:
+    """Return a run's backbone and head as one Keras model: raw images in, probabilities out.
 
+    The model takes uint8 RGB images `(n, h, w, 3)` in 0..255, of any height and width, and returns
+    float32 probabilities `(n, c)`, in the order of the run's class names. It can be called, saved
+    and sliced like any Keras model: `keras.Model(model.input, model.get_layer("features").output)`
+    returns features. A saved `.keras` file loads without tfl, unless the head is that of the recipe
+    `knn`, which votes in a layer of tfl's own.
 
-def _is_there(place: str) -> bool:
-    return expand_user(place).exists()
-
-
-def found_weights(cache: Cache) -> str:
-    """The weights as they were typed."""
-    typed: str = cache.provenance["typed"]["weights"]
-    return typed if typed in ("imagenet", "random") else _require_own(cache, "weights", typed)
-
-
-def _require_own(cache: Cache, what: str, place: str) -> str:
-    """A cache from elsewhere does not choose which of this machine's files are opened."""
-    if not trust.is_own(cache.path):
-        raise ExportError(
-            f"{cache.path} was not made here (or has been copied) and says that its {what} is {place}; "
-            f"if so, say it as well: --{what} {place}"
-        )
-    return place
-
-
-def same_backbone(cache: Cache, weights: str) -> backbone.Backbone:
-    """The backbone that a cache's features were made with.
+    Args:
+      run_folder: the folder that `train` returned.
+      weights: where the backbone's weights are now, if not where `precompute` found them.
 
     Raises:
-      ExportError: these weights are not its.
+      ExportError: the weights are not those that the features were made with.
+      RunError, CacheError: see `open_run` and `open_cache`.
     """
-    built = backbone.build_backbone(replace(cache.spec.features, weights=weights))
-    if built.spec.weights != cache.spec.features.weights:
-        raise ExportError(
-            f"the weights {weights!r} are not those that the features were made with",
-            f"  weights: {cache.spec.features.weights} in the cache, {built.spec.weights} now",
-        )
-    return built
+    run = open_run(run_folder)
+    cache = run.open_cache()
+    head = run.load_head(cache)
+    return combine(run, head, Origin(cache, weights=weights).backbone).build_classifier()

@@ -1,55 +1,54 @@
-"""What each format can carry (tf2onnx 1.17, TensorFlow 2.21, OpenVINO 2026.4, PyTorch 2.13)."""
+"""Refuse what a format cannot carry, before anything is built; the facts are those of the format's record."""
 
 import keras
 
-from tfl.cache import Cache
+from tfl.artefacts.formats import FORMATS, Format
+from tfl.artefacts.formats.format import ALL_DTYPES
 from tfl.errors import ExportError
-from tfl.runs.run import Run
-from tfl.specs import Artefact, Format
-
-CONVERTED: tuple[Format, ...] = ("onnx", "litert", "openvino", "torch")
-FROM_TENSORFLOW: tuple[Format, ...] = ("saved-model", "onnx", "litert", "openvino")
-COMPUTE_DTYPES: dict[Format, tuple[str, ...]] = {
-    "onnx": ("float32", "float16"),
-    "litert": ("float32",),
-    "openvino": ("float32", "float16"),
-}
+from tfl.specs import FeatureSpec
 
 
-def require_possible(run: Run, cache: Cache, artefact: Artefact) -> None:
-    """Refuse what is known not to work, before anything is built.
+def require_possible(kind: Format, spec: FeatureSpec, head: keras.Model) -> None:
+    """Refuse a model that a format cannot carry.
 
     Raises:
       ExportError: what was asked for, and what the format can do.
     """
-    name, backend, spec = artefact.format, keras.backend.backend(), cache.spec.features
-    if name in FROM_TENSORFLOW and backend != "tensorflow":
-        raise ExportError(f"the format {name} needs KERAS_BACKEND=tensorflow, got {backend}")
-    if name not in FROM_TENSORFLOW and _votes(run):
-        raise ExportError(
-            f"the head of {run.folder} votes among neighbours in a layer of tfl's own, which the format {name} cannot "
-            f"carry; choose one of {', '.join(FROM_TENSORFLOW)}"
-        )
-    if name == "torch" and spec.resize_mode != "stretch":
-        raise ExportError(
-            "PyTorch cannot trace resizing that keeps the aspect ratio for images of any size: the format torch is for "
-            f"resize_mode stretch, got {spec.resize_mode}"
-        )
-    if name == "openvino" and spec.resize_mode == "pad":
-        raise ExportError(
-            "OpenVINO 2026.4 answers from uninitialised memory where the first image that it pads is smaller than "
-            "image_size: the format openvino is for resize_mode stretch and crop, got pad"
-        )
-    if name in COMPUTE_DTYPES and spec.compute_dtype not in COMPUTE_DTYPES[name]:
-        raise ExportError(
-            f"the format {name} computes in {' or '.join(COMPUTE_DTYPES[name])}, and this backbone in "
-            f"{spec.compute_dtype}; choose the format saved-model or keras"
-        )
-    if artefact.assert_accuracy_at_least and "test" not in cache.num_rows:
-        raise ExportError(f"{cache.path} has no test rows to measure accuracy on; leave --assert-accuracy-at-least out")
+    _require_backend(kind)
+    _require_layers_of_keras(kind, head)
+    _require_resize_mode(kind, spec)
+    _require_compute_dtype(kind, spec)
 
 
-def _votes(run: Run) -> bool:
-    """Whether the head is that of `knn`, asked for or chosen."""
-    chosen = run.description.get("chosen") or {}
-    return "knn" in (run.description["recipe"], chosen.get("recipe"))
+def _require_backend(kind: Format) -> None:
+    backend = keras.backend.backend()
+    if kind.is_traced_by_tensorflow and backend != "tensorflow":
+        raise ExportError(f"the format {kind.name} needs KERAS_BACKEND=tensorflow, got {backend}")
+
+
+def _require_layers_of_keras(kind: Format, head: keras.Model) -> None:
+    """Refuse a head with a layer of tfl's own, such as that of knn, unless the format carries any TensorFlow graph."""
+    own = [type(layer).__name__ for layer in head.layers if not type(layer).__module__.startswith("keras.")]
+    if own and not kind.is_traced_by_tensorflow:
+        able = [name for name, each in FORMATS.items() if each.is_traced_by_tensorflow]
+        raise ExportError(
+            f"the head has a layer of tfl's own, {own[0]}, which the format {kind.name} cannot carry; "
+            f"choose one of {', '.join(able)}"
+        )
+
+
+def _require_resize_mode(kind: Format, spec: FeatureSpec) -> None:
+    if spec.resize_mode not in kind.resize_modes:
+        modes = " and ".join(kind.resize_modes)
+        raise ExportError(
+            f"{kind.why_resize_modes}: the format {kind.name} is for resize_mode {modes}, got {spec.resize_mode}"
+        )
+
+
+def _require_compute_dtype(kind: Format, spec: FeatureSpec) -> None:
+    if spec.compute_dtype not in kind.compute_dtypes:
+        able = [name for name, each in FORMATS.items() if each.compute_dtypes == ALL_DTYPES]
+        raise ExportError(
+            f"the format {kind.name} computes in {' or '.join(kind.compute_dtypes)}, and this backbone in "
+            f"{spec.compute_dtype}; choose one of {', '.join(able)}"
+        )

@@ -1,34 +1,34 @@
-"""Copies of a network that give the same features: BatchNormalization folded away, or computed in float32."""
+"""Copies of a network that give the same features: with BatchNormalization folded away, or computed in float32."""
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers, ops
 
-from tfl.backbones.backbone import skip_initializers
 from tfl.machine.keras_settings import pin_keras_settings
+from tfl.machine.patches import skip_initializers
 
 CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D)
 
 
 @pin_keras_settings()
 def fold_batch_norm(network: keras.Model) -> keras.Model:
-    """A copy of a frozen network in which no BatchNormalization stands right behind a convolution any more.
+    """Copy a frozen network, with BatchNormalization folded into the convolutions before it.
 
-    `scale * (kernel * x + bias - mean) + beta`, where scale is gamma / sqrt(variance + epsilon), is one convolution, of
-    kernel `scale * kernel` and bias `scale * (bias - mean) + beta`. A convolution whose output something else reads too
-    stays as it is. Models inside the model are folded likewise.
+    `scale * (kernel * x + bias - mean) + beta`, where scale is gamma / sqrt(variance + epsilon), is one
+    convolution with the kernel `scale * kernel` and the bias `scale * (bias - mean) + beta`. A convolution
+    whose output something else reads too stays as it is. Models inside the network are folded likewise.
 
     Source: Jacob et al. 2018, arXiv:1712.05877, section 3.2.
     """
-    if isinstance(network, keras.Sequential):  # which does not tell its operations
-        network = keras.Model(network.inputs, network.outputs, name=network.name)
-    norms = _foldable(network)
+    network = _as_functional(network)
+    norms = _find_foldable(network)
     folded_away = {norm.name for norm in norms.values()}
 
-    def copied(operation: Any) -> Any:
+    def copy_operation(operation: Any) -> Any:
         if isinstance(operation, keras.Model):
             return fold_batch_norm(operation)
         if not isinstance(operation, layers.Layer):  # it has no weights
@@ -36,53 +36,63 @@ def fold_batch_norm(network: keras.Model) -> keras.Model:
         change = {"use_bias": True} if operation.name in norms else {}
         return type(operation).from_config({**operation.get_config(), **change})
 
-    def called(operation: Any, *args: Any, **kwargs: Any) -> Any:
+    def call_operation(operation: Any, *args: Any, **kwargs: Any) -> Any:
         return args[0] if operation.name in folded_away else operation(*args, **kwargs)
 
     with skip_initializers():
-        copy = keras.models.clone_model(network, clone_function=copied, call_function=called)
+        copy = _clone(network, copy_operation, call_operation)
     for layer in copy.layers:
         if layer.name in norms:
-            layer.set_weights(_folded_weights(network.get_layer(layer.name), norms[layer.name]))
+            layer.set_weights(_fold_weights(network.get_layer(layer.name), norms[layer.name]))
         elif layer.weights and not isinstance(layer, keras.Model):
             layer.set_weights(network.get_layer(layer.name).get_weights())
-        if isinstance(layer, layers.Normalization):
-            layer.finalize_state()  # it computes with what it derives from its weights
+    _finalize(copy)
     copy.trainable = False
     return copy
 
 
 @pin_keras_settings()
 def convert_to_float32(network: keras.Model) -> keras.Model:
-    """A copy of a frozen network whose layers compute in float32, whatever this one's compute in."""
+    """Copy a frozen network, with layers that compute in float32 whatever this one's compute in."""
     with skip_initializers():
-        copy = _in_float32(network)
+        copy = _clone_in_float32(network)
     copy.set_weights(network.get_weights())
     _finalize(copy)
     copy.trainable = False
     return copy
 
 
-def _in_float32(network: keras.Model) -> keras.Model:
-    if isinstance(network, keras.Sequential):  # which does not tell its operations
-        network = keras.Model(network.inputs, network.outputs, name=network.name)
-
-    def copied(operation: Any) -> Any:
+def _clone_in_float32(network: keras.Model) -> keras.Model:
+    def copy_operation(operation: Any) -> Any:
         if isinstance(operation, keras.Model):
-            return _in_float32(operation)
+            return _clone_in_float32(operation)
         if not isinstance(operation, layers.Layer):  # it has no dtype of its own
             return operation
         return type(operation).from_config({**operation.get_config(), "dtype": "float32"})
 
-    return keras.models.clone_model(network, clone_function=copied, call_function=_call)
+    return _clone(_as_functional(network), copy_operation, _call)
 
 
 def _call(operation: Any, *args: Any, **kwargs: Any) -> Any:
     return operation(*args, **kwargs)
 
 
+def _clone(
+    network: keras.Model, copy_operation: Callable[[Any], Any], call_operation: Callable[..., Any]
+) -> keras.Model:
+    """Build a network anew, operation by operation; its weights are not copied."""
+    return keras.models.clone_model(network, clone_function=copy_operation, call_function=call_operation)
+
+
+def _as_functional(network: keras.Model) -> keras.Model:
+    """Return the network as a functional model: a Sequential does not list its operations."""
+    if isinstance(network, keras.Sequential):
+        return keras.Model(network.inputs, network.outputs, name=network.name)
+    return network
+
+
 def _finalize(network: keras.Model) -> None:
-    """Let Normalization layers derive what they compute with from their weights."""
+    """Let Normalization layers derive from their weights the values that they compute with."""
     for layer in network.layers:
         if isinstance(layer, keras.Model):
             _finalize(layer)
@@ -90,32 +100,38 @@ def _finalize(network: keras.Model) -> None:
             layer.finalize_state()
 
 
-def _foldable(network: keras.Model) -> dict[str, layers.BatchNormalization]:
-    """What can be folded, by the name of the convolution that it goes into."""
-    readers = Counter(id(tensor) for each in network.operations for tensor in keras.tree.flatten(each.input))
-    readers.update(id(tensor) for tensor in network.outputs)
+def _find_foldable(network: keras.Model) -> dict[str, layers.BatchNormalization]:
+    """Return the BatchNormalization layers that can be folded, by the name of the convolution before each."""
+    readers = Counter(id(tensor) for tensor in network.outputs)
+    for operation in network.operations:
+        readers.update(id(tensor) for tensor in keras.tree.flatten(operation.input))
     convolutions = {
-        id(each.output): each
-        for each in network.operations
-        if isinstance(each, CONVOLUTIONS) and each.activation is keras.activations.linear
+        id(operation.output): operation
+        for operation in network.operations
+        if isinstance(operation, CONVOLUTIONS) and operation.activation is keras.activations.linear
     }
-    return {
-        convolutions[id(each.input)].name: each
-        for each in network.operations
-        if isinstance(each, layers.BatchNormalization) and each.axis in (-1, 3)
-        if id(each.input) in convolutions and readers[id(each.input)] == 1
-    }
+    foldable = {}
+    for operation in network.operations:
+        is_norm = isinstance(operation, layers.BatchNormalization) and operation.axis in (-1, 3)
+        if is_norm and id(operation.input) in convolutions and readers[id(operation.input)] == 1:
+            foldable[convolutions[id(operation.input)].name] = operation
+    return foldable
 
 
-def _folded_weights(convolution: layers.Layer, norm: layers.BatchNormalization) -> list[np.ndarray]:
-    """Weights of the convolution that does what both did, computed in float64; the last two are kernel and bias."""
-    weights = [np.asarray(weight, np.float64) for weight in convolution.get_weights()]
+def _fold_weights(convolution: layers.Layer, norm: layers.BatchNormalization) -> list[np.ndarray]:
+    """Return the weights of the convolution that does both, computed in float64; kernel and bias come last."""
+    weights = [_to_float64(weight) for weight in convolution.get_weights()]
     bias = weights.pop() if convolution.use_bias else 0.0
     *before, kernel = weights
-    mean, variance = (np.asarray(ops.convert_to_numpy(v), np.float64) for v in (norm.moving_mean, norm.moving_variance))
-    gamma = ops.convert_to_numpy(norm.gamma) if norm.scale else 1.0
-    beta = ops.convert_to_numpy(norm.beta) if norm.center else 0.0
+    gamma = _to_float64(norm.gamma) if norm.scale else 1.0
+    beta = _to_float64(norm.beta) if norm.center else 0.0
+    mean, variance = _to_float64(norm.moving_mean), _to_float64(norm.moving_variance)
     scale = gamma / np.sqrt(variance + norm.epsilon)  # (channels,)
-    # A depthwise kernel is (h, w, channels, multiplier), and puts out channel by channel.
-    factors = scale.reshape(kernel.shape[2:]) if isinstance(convolution, layers.DepthwiseConv2D) else scale
+    # A depthwise kernel is (h, w, channels, multiplier), and its output stands channel by channel.
+    is_depthwise = isinstance(convolution, layers.DepthwiseConv2D)
+    factors = scale.reshape(kernel.shape[2:]) if is_depthwise else scale
     return [*before, kernel * factors, scale * (bias - mean) + beta]
+
+
+def _to_float64(tensor: Any) -> np.ndarray:
+    return np.asarray(ops.convert_to_numpy(tensor), np.float64)

@@ -1,4 +1,4 @@
-"""Reading an array of a cache file in blocks, in stored order or by chunks in a random one."""
+"""Blocks of an array of a cache file, in stored order or with its chunks in random order."""
 
 from collections.abc import Iterable, Iterator
 
@@ -6,30 +6,31 @@ import h5py
 import numpy as np
 
 
-def pieces_of_blocks(
+def plan_blocks(
     num_stored: int, chunk_rows: int, num_rows: int, rng: np.random.Generator | None
 ) -> Iterator[list[tuple[int, int]]]:
-    """Ranges of stored rows, for each block of `num_rows` rows; see `Cache.blocks`."""
+    """Yield the ranges of stored rows that make up each block; see `Cache.blocks`."""
     starts = np.arange(0, num_stored, chunk_rows)  # the first row of each chunk
     order = starts if rng is None else rng.permutation(starts)
-    return _pieces(((start, min(start + chunk_rows, num_stored)) for start in order.tolist()), num_rows)
+    chunks = ((start, min(start + chunk_rows, num_stored)) for start in order.tolist())
+    return _cut(chunks, num_rows)
 
 
-def _pieces(chunks: Iterable[tuple[int, int]], num_rows: int) -> Iterator[list[tuple[int, int]]]:
-    """Cut ranges of rows, in the order given, into blocks of `num_rows` rows; a range may go on in the next block.
+def _cut(chunks: Iterable[tuple[int, int]], num_rows: int) -> Iterator[list[tuple[int, int]]]:
+    """Cut chunks, in their order, into blocks; a chunk may continue in the next block.
 
-    In each block the ranges are sorted: the file is read forwards, and a chunk of labels, which covers many ranges,
-    only once.
+    In each block the ranges are sorted, so that the file is read forwards, and a chunk of labels,
+    which covers many ranges, only once.
     """
     block: list[tuple[int, int]] = []
     room = num_rows
     for first, stop in chunks:
         start = first
         while start < stop:
-            piece = (start, min(stop, start + room))
-            block.append(piece)
-            room -= piece[1] - start
-            start = piece[1]
+            end = min(stop, start + room)
+            block.append((start, end))
+            room -= end - start
+            start = end
             if room == 0:
                 yield sorted(block)
                 block, room = [], num_rows
@@ -37,11 +38,12 @@ def _pieces(chunks: Iterable[tuple[int, int]], num_rows: int) -> Iterator[list[t
         yield sorted(block)
 
 
-def gather(dataset: h5py.Dataset, pieces: list[tuple[int, int]]) -> np.ndarray:
-    """Some ranges of a dataset's rows, one after the other, read in place without a second copy."""
-    rows = np.empty((sum(stop - start for start, stop in pieces), *dataset.shape[1:]), dataset.dtype)
+def read_ranges(dataset: h5py.Dataset, ranges: list[tuple[int, int]]) -> np.ndarray:
+    """Read ranges of a dataset's rows into one array, without a second copy."""
+    num_rows = sum(stop - start for start, stop in ranges)
+    rows = np.empty((num_rows, *dataset.shape[1:]), dataset.dtype)
     at = 0
-    for start, stop in pieces:
+    for start, stop in ranges:
         dataset.read_direct(rows, np.s_[start:stop], np.s_[at : at + stop - start])
         at += stop - start
     return rows

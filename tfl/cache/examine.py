@@ -1,8 +1,9 @@
-"""Read an HDF5 file to its end with little memory and time, and say what is wrong with it; a program.
+"""A program that reads an HDF5 file to its end with little memory and time, and lists problems.
 
-    python -P -m tfl.examine cache|weights FILE SECONDS
+    python -P -m tfl.cache.examine cache|weights FILE SECONDS
 
-Prints `{"problems": [...]}`. Started by `trust` for files that this user's tfl did not write.
+Prints `{"problems": [...]}`. `tfl.files.trust` starts it for files that this user's tfl did not
+write.
 """
 
 import json
@@ -14,11 +15,11 @@ from tfl.cache import verification
 from tfl.files import hdf5
 
 KINDS = {"cache": verification.find_problems, "weights": hdf5.find_problems}
-SPARE_BYTES = 64 << 20  # for a small file; a large one may take twice its size
+SPARE_BYTES = 64 << 20  # for any file; a large one may take twice its size
 
 
-def limit(file_bytes: int, seconds: int) -> None:
-    """Let this process take little memory beyond what it has, and `seconds` of processor time."""
+def limit_resources(file_bytes: int, seconds: int) -> None:
+    """Limit this process to little more memory than it has, and to `seconds` of CPU time."""
     mapped = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
     allowed = mapped + max(2 * file_bytes, SPARE_BYTES)
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
@@ -30,9 +31,9 @@ def limit(file_bytes: int, seconds: int) -> None:
 if __name__ == "__main__":
     kind, path, seconds = sys.argv[1], Path(sys.argv[2]), int(float(sys.argv[3]))
     if sys.platform == "linux":
-        limit(path.stat().st_size, seconds)
+        limit_resources(path.stat().st_size, seconds)
     try:
         problems = KINDS[kind](path)
     except MemoryError:
-        problems = ["reading it takes more memory than a file of its size may need"]
+        problems = ["reading it takes more memory than a file of its size should need"]
     json.dump({"problems": problems}, sys.stdout)

@@ -1,15 +1,10 @@
-"""Shards into the final HDF5 file."""
+"""Merge of the shards into the final HDF5 file."""
 
-import contextlib
 import hashlib
-import io
 import itertools
 import json
-import os
-import signal
-import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,8 +12,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tfl.cache.file import header_of
+from tfl.cache.file import read_file_header
+from tfl.cache.hdf5_writing import ErrorKeepingFile, hold_signals
 from tfl.cache.ids import UniqueIds
+from tfl.cache.plain_files import UNFINISHED, raise_if_full, sync_folder
 from tfl.cache.schema import (
     CHUNK_BYTES,
     FORMAT,
@@ -28,46 +25,47 @@ from tfl.cache.schema import (
     require_signature,
     require_storable,
 )
-from tfl.cache.shards import UNFINISHED, Place, Summary, raise_if_full, read_shard, read_summary, sync_folder, totals_of
+from tfl.cache.shards import Place, Summary, read_shard, read_summary, summarize
 from tfl.errors import CacheError
 from tfl.files import trust
 from tfl.machine import batching
 from tfl.specs import DIGEST_PREFIX, CacheSpec, Role
 
 Shards = dict[Role, list[tuple[Path, Place]]]
-"""The shards of each role, in the order of their rows: where each is, and what it has to hold."""
+"""Shards by role, in the order of their rows: the file of each, and the rows that it must hold."""
 
 
 def merge(path: Path, folder: Path, shards: Shards, spec: CacheSpec, described: dict[str, Any]) -> None:
-    """Write the final file in `folder`, bring it to the disk, read its header back, and give it its name.
+    """Write the final file in `folder`, flush it to the disk, read its header back, and rename it.
 
     Args:
-      described: `class_names` and `provenance`, to which what the shards took and left out is added.
+      described: `class_names` and `provenance`; the cost and the skipped images of the shards are
+        added.
 
     Raises:
-      DamagedShardError: a shard is not what was written.
-      CacheError: an id stands in two rows, a role has no image left, the disk is full, or what was written is not as
-        the format says.
+      DamagedShardError: a shard differs from what was written.
+      CacheError: an id appears in two rows, a role has no image left, the disk is full, or the file
+        that was written differs from the format.
     """
     summaries = {role: [read_summary(*shard) for shard in of_role] for role, of_role in shards.items()}
-    totals = totals_of([summary for of_role in summaries.values() for summary in of_role])
+    totals = summarize([summary for of_role in summaries.values() for summary in of_role])
     provenance = fit_skipped({**described["provenance"], **totals})
     described = {**described, "provenance": provenance}
     require_storable(spec, described["class_names"], provenance)
     unfinished = folder / f"merged.{uuid.uuid4().hex[:8]}{UNFINISHED}"
     needed = sum(shard.stat().st_size for of_role in shards.values() for shard, _ in of_role)
     try:
-        with _Surviving(unfinished) as target:
+        with ErrorKeepingFile(unfinished) as target:
             try:
-                with _signals_held() as let_through:
-                    _write_file(target, shards, summaries, spec, described, let_through)
+                with hold_signals() as handle_received:
+                    _write_file(target, shards, summaries, spec, described, handle_received)
             except OSError as error:
-                raise target.error or error from error  # HDF5 tells of what follows from the error, not of the error
+                raise target.error or error from error  # HDF5 raises a consequence, not the cause
             if target.error:
                 raise target.error
             target.sync()
         _require_readable(unfinished, path, folder)
-        trust.rename_own(unfinished, path)
+        trust.rename_and_mark_own(unfinished, path)
     except OSError as error:
         raise_if_full(error, folder, needed)
         raise
@@ -80,112 +78,36 @@ def _require_readable(unfinished: Path, path: Path, folder: Path) -> None:
     """Read back what was written, as every command will.
 
     Raises:
-      CacheError: what is not as the format says.
+      CacheError: it differs from the format.
     """
     try:
         require_signature(unfinished)
-        header_of(unfinished)
+        read_file_header(unfinished)
     except CacheError as error:
         raise CacheError(
-            f"{path} was not made, for no command could open what was written: {error.__cause__ or error}; the "
-            f"finished shards are kept in {folder}: report this as a fault of tfl"
+            f"{path} was not made, because no command could open what was written: {error.__cause__ or error}; the "
+            f"finished shards are kept in {folder}: please report this bug of tfl"
         ) from error
 
 
 def _write_file(
-    target: "_Surviving",
+    target: ErrorKeepingFile,
     shards: Shards,
     summaries: dict[Role, list[Summary]],
     spec: CacheSpec,
     described: dict[str, Any],
-    let_through: Callable[[], None],
+    handle_received: Callable[[], None],
 ) -> None:
     with h5py.File(target, "w", libver=(HDF5_VERSION, HDF5_VERSION)) as file:
         digests: dict[str, str] = {}
         ids = UniqueIds()
         for role, of_role in shards.items():
-            digests |= _write_role(file.create_group(role), of_role, summaries[role], ids, let_through)
+            digests |= _write_role(file.create_group(role), of_role, summaries[role], ids, handle_received)
         _write_attributes(file, spec, {**described, "digests": digests})
 
 
-@contextlib.contextmanager
-def _signals_held() -> Iterator[Callable[[], None]]:
-    """Keep Ctrl-C and SIGTERM back while HDF5 calls `_Surviving`: an exception out of there crashes it.
-
-    Yields a function that lets the handlers of those that came have them, to be called where HDF5 is not at work.
-    """
-    came: list[signal.Signals] = []
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    is_main = threading.current_thread() is threading.main_thread()  # no other thread has handlers run in it
-    held = {number: handler for number, handler in handlers.items() if is_main and handler is not signal.SIG_IGN}
-
-    def let_through() -> None:
-        if came:
-            handler = held[came[0]]
-            if callable(handler):
-                handler(came.pop(0), None)
-            else:
-                signal.signal(came[0], signal.SIG_DFL)
-                signal.raise_signal(came[0])
-
-    for number in held:
-        signal.signal(number, lambda number, frame: came.append(signal.Signals(number)))
-    try:
-        yield let_through
-    finally:
-        for number, handler in held.items():
-            signal.signal(number, handler)
-    let_through()
-
-
-class _Surviving(io.RawIOBase):
-    """A file that keeps a write error to itself: HDF5 1.14 crashes at the end of a process in which a write failed.
-
-    Attributes:
-      error: the first that a write has met.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("w+b", buffering=0)
-        self.error: OSError | None = None
-
-    def sync(self) -> None:
-        """Bring the content to the disk."""
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def readinto(self, buffer: Any) -> int:
-        return self._file.readinto(buffer) or 0
-
-    def write(self, content: Any) -> int:
-        view = memoryview(content)
-        try:
-            written = 0
-            while self.error is None and written < len(view):  # a write may be a short one
-                written += self._file.write(view[written:]) or 0
-        except OSError as error:
-            self.error = error
-        return len(view)
-
-    def truncate(self, size: int | None = None) -> int:
-        try:
-            return self._file.truncate(size)
-        except OSError as error:
-            self.error = self.error or error
-            return size or 0
-
-
 def _write_attributes(file: h5py.File, spec: CacheSpec, described: dict[str, Any]) -> None:
-    """Texts of fixed length: those of variable length would lie in a heap that HDF5 does not checksum."""
+    """Write texts of fixed length: HDF5 keeps others in a heap without checksum."""
     file.attrs["format"] = np.int64(FORMAT)
     file.attrs["spec"] = np.bytes_(spec.to_json())
     file.attrs["fingerprint"] = np.bytes_(spec.fingerprint)
@@ -198,9 +120,9 @@ def _write_role(
     shards: list[tuple[Path, Place]],
     summaries: list[Summary],
     ids: UniqueIds,
-    let_through: Callable[[], None],
+    handle_received: Callable[[], None],
 ) -> dict[str, str]:
-    """Write one role, shard by shard; returns the sha256 of each of its arrays."""
+    """Write one role, shard by shard; return the sha256 of each of its arrays."""
     count = sum(summary.num_rows for summary in summaries)
     role = group.name.strip("/")
     if not count:
@@ -210,14 +132,15 @@ def _write_role(
     start = 0
     with ThreadPoolExecutor(1) as reader:
         for read in batching.prefetch(reader, itertools.starmap(read_shard, shards)):
-            let_through()
+            handle_received()
             rows = read._replace(ids=read.ids.astype(id_dtype))
             if not digests:
                 for name, array in rows.arrays().items():
                     _create(group, name, count, array)
                     digests[name] = hashlib.sha256()
-            if (repeated := ids.add(rows.ids)) is not None:
-                raise CacheError(f"the id {repeated!r} stands in two rows; ids are unique over all roles")
+            repeated = ids.add(rows.ids)
+            if repeated is not None:
+                raise CacheError(f"the id {repeated!r} appears in two rows; ids are unique over all roles")
             for name, values in rows.arrays().items():
                 array = np.ascontiguousarray(values)
                 group[name][start : start + len(array)] = array
@@ -227,7 +150,7 @@ def _write_role(
 
 
 def _create(group: h5py.Group, name: str, count: int, like: np.ndarray) -> None:
-    """An array of `count` rows; the bytes of a chunk are about `CHUNK_BYTES`, or one row's where that is more."""
+    """Create an array of `count` rows, in chunks of `CHUNK_BYTES`, or of one row if that is more."""
     row_bytes = like.dtype.itemsize * int(np.prod(like.shape[1:]))
     row = like.shape[1:] if row_bytes <= MAX_CHUNK_BYTES else (CHUNK_BYTES // like.dtype.itemsize,)
     chunk = (max(1, min(count, CHUNK_BYTES // row_bytes)), *row)

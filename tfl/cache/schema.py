@@ -1,7 +1,8 @@
-"""What a cache file may hold: format 1, checked on an open HDF5 file before any of its arrays is allocated.
+"""Format 1 of the cache file, checked on an open HDF5 file before any of its arrays is allocated.
 
-A file may come from a stranger. Nothing is followed out of the schema (links, external storage, virtual datasets,
-filters other than the checksum), and every size is compared with the size of the file.
+A file may come from a stranger. Nothing that leads out of the format is followed (links, external
+storage, virtual datasets, filters other than the checksum), and every size is compared with the
+size of the file.
 """
 
 import json
@@ -13,14 +14,15 @@ from typing import Any
 
 import h5py
 
+from tfl.cache.provenance import Provenance, read_provenance, require_texts
 from tfl.errors import CacheError
 from tfl.files.hdf5 import SIGNATURE
 from tfl.specs import CacheSpec, FeatureSpec, Role, View
 
 FORMAT = 1
-# With HDF5's oldest file format, flipped metadata bytes were read back silently wrong; with v110 never.
+# In HDF5's oldest file format, flipped metadata bytes were read back silently wrong; in v110 never.
 HDF5_VERSION = "v110"
-SUPERBLOCK_VERSION = b"\x03"  # which v110 writes, after HDF5's signature
+SUPERBLOCK_VERSION = b"\x03"  # v110 writes it after HDF5's signature
 CHUNK_BYTES = 1 << 20
 CHECKSUM_BYTES = 4  # of each chunk, fletcher32
 MAX_CHUNK_BYTES = 1 << 24
@@ -28,46 +30,40 @@ MAX_ID_BYTES = 1 << 12
 MAX_TEXT_BYTES = 1 << 24
 TEXTS = ("spec", "fingerprint", "class_names", "provenance", "digests")
 ARRAYS = ("features", "labels", "ids")
-VIEWS_GROUP = "views"  # of a role; holds the features of the further views
+VIEWS_GROUP = "views"  # in a role's group; holds the features of all views but the original
 
 
 @dataclass(frozen=True)
 class Header:
-    """Everything of a cache file but its rows.
+    """Everything in a cache file except its rows.
 
     Attributes:
-      provenance: what made the file but does not decide its values.
-      digests: `sha256:...` of each array's bytes, by `<role>/<name>`; what `verify` compares.
+      digests: `sha256:...` of each array's bytes, by `<role>/<name>`; `verify` compares them.
     """
 
     spec: CacheSpec
     class_names: tuple[str, ...]
-    provenance: dict[str, Any]
+    provenance: Provenance
     digests: dict[str, str]
     num_rows: dict[Role, int]
     num_features: int
 
-    @property
-    def num_skipped(self) -> int:
-        """How many images were left out; `provenance` names as many of them as fit."""
-        return int(self.provenance.get("num_skipped", len(self.provenance.get("skipped", []))))
 
-
-def array_of(view: View) -> str:
-    """The name, in a role, of the array that holds a view's features."""
+def array_name(view: View) -> str:
+    """Return the name, inside a role, of the array with a view's features."""
     return "features" if view == "original" else f"{VIEWS_GROUP}/{view}"
 
 
-def arrays_of(spec: CacheSpec) -> tuple[str, ...]:
-    """The names of all the arrays of a role."""
-    return (*ARRAYS, *(array_of(view) for view in spec.views[1:]))
+def array_names(spec: CacheSpec) -> tuple[str, ...]:
+    """Return the names of all arrays of a role."""
+    return (*ARRAYS, *(array_name(view) for view in spec.views[1:]))
 
 
 def require_signature(path: Path) -> None:
-    """Refuse what is no HDF5 file of the one version that is written, without asking HDF5.
+    """Refuse a file that is not HDF5 of the version that precompute writes, without asking HDF5.
 
     Raises:
-      CacheError: what the file is instead.
+      CacheError: says what the file is instead.
     """
     with path.open("rb") as file:
         start = file.read(len(SIGNATURE) + 1)
@@ -78,10 +74,10 @@ def require_signature(path: Path) -> None:
 
 
 def require_storable(spec: CacheSpec, class_names: Sequence[str], provenance: dict[str, Any]) -> None:
-    """Refuse what a file's texts have no room for.
+    """Refuse a spec, class names or provenance that are too large for the file.
 
     Raises:
-      CacheError: which text is too large and what to do, or that there are too few classes.
+      CacheError: a text is too large, or there are fewer than two classes.
     """
     if len(class_names) < 2:
         raise CacheError(f"the dataset has {len(class_names)} classes; a cache needs two or more")
@@ -99,25 +95,25 @@ def require_storable(spec: CacheSpec, class_names: Sequence[str], provenance: di
 
 
 def fit_skipped(provenance: dict[str, Any]) -> dict[str, Any]:
-    """Return a provenance with as many of the `skipped` images as fit; `num_skipped` says how many there are."""
+    """Return a provenance with as many `skipped` images as fit; `num_skipped` counts all."""
     skipped = provenance["skipped"]
     if not skipped:
         return provenance
-    whole = {**provenance, "num_skipped": len(skipped)}
-    room = MAX_TEXT_BYTES - len(json.dumps({**whole, "skipped": []}))
+    counted = {**provenance, "num_skipped": len(skipped)}
+    room = MAX_TEXT_BYTES - len(json.dumps({**counted, "skipped": []}))
     for index, image in enumerate(skipped):
         room -= len(json.dumps(image)) + len(", ")
         if room < 0:
-            return {**whole, "skipped": skipped[:index]}
-    return whole
+            return {**counted, "skipped": skipped[:index]}
+    return counted
 
 
 def read_header(file: h5py.File, file_bytes: int) -> Header:
-    """The header of an open file, and the proof that its arrays are of the sizes and kinds that format 1 allows.
+    """Return the header of an open file; check the sizes and types of its arrays first.
 
     Raises:
-      CacheError: another format, or what is not as the format says; without the path, which the caller knows.
-      SpecError: likewise, of the spec.
+      CacheError: it is of another format, or differs from the format; the caller adds the path.
+      SpecError: likewise, for the spec.
     """
     if "format" not in file.attrs:
         raise CacheError("an HDF5 file, but not a feature cache (it has no attribute `format`)")
@@ -130,16 +126,9 @@ def read_header(file: h5py.File, file_bytes: int) -> Header:
     if spec.fingerprint != texts["fingerprint"]:
         raise CacheError(f"its fingerprint {texts['fingerprint'][:64]} is not its spec's {spec.fingerprint}")
     num_rows = _check_arrays(file, spec, file_bytes)
-    provenance = _json(texts, "provenance", dict)
-    _require_texts(provenance.get("typed"), ["dataset", "weights"], "provenance.typed")
-    skipped = provenance.get("skipped", [])
-    for image in skipped:
-        _require_texts(image, ["id", "reason"], "provenance.skipped")
-    num_skipped = provenance.get("num_skipped", len(skipped))
-    if type(num_skipped) is not int or num_skipped < len(skipped):
-        raise CacheError(f"its provenance.num_skipped is {str(num_skipped)[:80]}; expected {len(skipped)} or more")
+    provenance = read_provenance(_json(texts, "provenance", dict))
     digests = _json(texts, "digests", dict)
-    _require_texts(digests, [f"{role}/{name}" for role in num_rows for name in arrays_of(spec)], "digests")
+    require_texts(digests, [f"{role}/{name}" for role in num_rows for name in array_names(spec)], "digests")
     class_names = _json(texts, "class_names", list)
     if len(class_names) < 2 or not all(isinstance(name, str) for name in class_names):
         raise CacheError(f"its class_names are {str(class_names)[:80]}; expected two names or more")
@@ -155,7 +144,7 @@ def _number(file: h5py.File, name: str) -> int:
 
 
 def _text(file: h5py.File, name: str) -> str:
-    """An attribute of fixed length; HDF5 keeps text of variable length in a heap that has no checksum."""
+    """Return a text attribute of fixed length: HDF5 keeps others in a heap without checksum."""
     if name not in file.attrs:
         raise CacheError(f"it has no attribute {name}")
     attribute = h5py.h5a.open(file.id, name.encode())
@@ -182,11 +171,6 @@ def _json(texts: dict[str, str], name: str, kind: type) -> Any:
     return value
 
 
-def _require_texts(values: Any, keys: list[str], what: str) -> None:
-    if not isinstance(values, dict) or not all(isinstance(values.get(key), str) for key in keys):
-        raise CacheError(f"its {what} is {str(values)[:80]}; expected texts for {', '.join(keys)}")
-
-
 def _check_arrays(file: h5py.File, spec: CacheSpec, file_bytes: int) -> dict[Role, int]:
     roles = list(spec.dataset.roles)
     _require_members(file, roles)
@@ -210,11 +194,11 @@ def _arrays_of_role(group: h5py.Group, spec: CacheSpec) -> dict[str, Any]:
     _require_members(group, [*ARRAYS, VIEWS_GROUP] if further else ARRAYS)
     if further:
         _require_members(group[VIEWS_GROUP], further)
-    return {name: group[name] for name in arrays_of(spec)}
+    return {name: group[name] for name in array_names(spec)}
 
 
 def _require_members(group: h5py.Group, expected: Sequence[str]) -> None:
-    """Exactly these members, and each in the file itself: a soft or external link may lead anywhere."""
+    """Refuse other members than these, and links: a soft or external link may lead anywhere."""
     if not isinstance(group, h5py.Group):
         raise CacheError(f"{group.name} is not a group")
     found = sorted(bytes(name).decode(errors="backslashreplace") for name in group.id)
@@ -226,15 +210,15 @@ def _require_members(group: h5py.Group, expected: Sequence[str]) -> None:
 
 
 def _stored_bytes(array: Any) -> int:
-    """How many bytes of the file an array takes, once it is sure that it lies in the file, whole and checksummed."""
+    """Return the bytes that an array takes; refuse one that is not whole and checksummed."""
     if not isinstance(array, h5py.Dataset):
         raise CacheError(f"{array.name} is not a dataset")
-    how, space = array.id.get_create_plist(), array.id.get_space()
-    is_plain = how.get_layout() == h5py.h5d.CHUNKED and how.get_external_count() == 0 and not array.is_virtual
-    filters = [how.get_filter(index)[0] for index in range(how.get_nfilters())]
+    storage, space = array.id.get_create_plist(), array.id.get_space()
+    is_plain = storage.get_layout() == h5py.h5d.CHUNKED and storage.get_external_count() == 0 and not array.is_virtual
+    filters = [storage.get_filter(index)[0] for index in range(storage.get_nfilters())]
     if not is_plain or filters != [h5py.h5z.FILTER_FLETCHER32]:
         raise CacheError(f"{array.name} is not stored in this file in chunks with fletcher32 and nothing else")
-    shape, chunk = array.shape, how.get_chunk()
+    shape, chunk = array.shape, storage.get_chunk()
     if not shape or 0 in shape or space.get_simple_extent_dims(True) != shape:
         raise CacheError(f"{array.name} has shape {shape}; expected a fixed one of at least one row")
     chunk_bytes = array.id.get_type().get_size() * math.prod(chunk)

@@ -1,87 +1,108 @@
-"""A shard: some rows on their way to a cache file, in one file that is whole or is found not to be.
+"""Shards: rows on their way to a cache file, in files that are whole or found to be damaged.
 
-Its lines: the sha256 of the rest, in hex; a header as JSON; then the arrays as .npz to the end.
+A shard file holds a line with the sha256 of all that follows, in hex; a line with the header as
+JSON; and the arrays as .npz to the end.
 """
 
 import contextlib
-import errno
 import hashlib
 import io
 import json
-import math
-import os
-import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+from msgspec import Meta
 
 from tfl.cache.file import CachedRows
-from tfl.cache.plain_files import open_regular, require_regular
+from tfl.cache.plain_files import open_regular, require_regular, write_whole
+from tfl.cache.provenance import CopiedRows, SkippedImage
 from tfl.cache.schema import MAX_ID_BYTES
 from tfl.datasets import BadImage
 from tfl.errors import CacheError
+from tfl.files.codec import decode_record, encode_record
+from tfl.files.strict_json import parse_json
 from tfl.specs import Role
 from tfl.text import to_printable
 
 DIGEST_LENGTH = 64
-UNFINISHED = ".writing"
 MAX_COUNT = 1 << 53  # of rows, images or seconds in a header
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
+Seconds = Annotated[float, Meta(ge=0, lt=MAX_COUNT)]
+IdBytes = Annotated[int, Meta(ge=0, le=MAX_ID_BYTES)]
 
 
 class Cost(NamedTuple):
-    """What a shard took: wall seconds, and images that went through the backbone, each once for every view of it.
+    """Cost of a shard: wall seconds, images computed (once for each view), and copied rows."""
 
-    `copied` says of other caches `fingerprint`, `engine`, `batch_size`, and how many `images` came from there instead.
-    """
-
-    seconds: float
-    images_computed: int
-    copied: Sequence[dict[str, Any]] = ()
+    seconds: Seconds
+    images_computed: Count
+    copied: Sequence[CopiedRows] = ()
 
 
 class Place(NamedTuple):
-    """Which rows a shard holds: of which cache, of which role, from which row on to before which."""
+    """The rows that a shard holds: those from `start` to before `stop` of one role of one cache."""
 
     fingerprint: str
     role: Role
     start: int
     stop: int
 
+    def __str__(self) -> str:
+        return f"{self.role} rows {self.start} to {self.stop} of the cache {self.fingerprint[:12]}"
+
 
 @dataclass(frozen=True)
 class Summary:
-    """What stands in a shard's header: enough to lay out the final file before any features are read."""
+    """Header of a shard: enough to lay out the final file before any features are read.
 
-    num_rows: int
-    id_bytes: int
+    Attributes:
+      place: None in shards of earlier versions.
+    """
+
+    num_rows: Count
+    id_bytes: IdBytes
     cost: Cost
     skipped: list[BadImage]
+    place: Place | None = None
 
 
-def totals_of(summaries: list[Summary]) -> dict[str, Any]:
-    """Cost of some shards, and images copied and left out, over all the processes that took part, for JSON."""
+def summarize(summaries: list[Summary]) -> dict[str, Any]:
+    """Add up the costs and the copied and skipped images of shards, for JSON."""
     seconds = sum(summary.cost.seconds for summary in summaries)
     computed = sum(summary.cost.images_computed for summary in summaries)
-    rate = round(computed / seconds, 2) if seconds else 0.0
-    skipped = [image._asdict() for summary in summaries for image in summary.skipped]
-    copied: dict[str, dict[str, Any]] = {}
-    for origin in (origin for summary in summaries for origin in summary.cost.copied):
-        copied.setdefault(origin["fingerprint"], {**origin, "images": 0})["images"] += origin["images"]
+    copied = _add_up([rows for summary in summaries for rows in summary.cost.copied])
     return {
         "seconds": round(seconds, 3),
         "images_computed": computed,
-        "images_per_second": rate,
-        **({"copied": list(copied.values())} if copied else {}),
-        "skipped": skipped,
+        "images_per_second": round(computed / seconds, 2) if seconds else 0.0,
+        **({"copied": [asdict(rows) for rows in copied]} if copied else {}),
+        "skipped": [asdict(image) for image in list_skipped(summaries)],
     }
 
 
+def list_skipped(summaries: list[Summary]) -> list[SkippedImage]:
+    """Return the images that were left out of some shards."""
+    return [SkippedImage(*image) for summary in summaries for image in summary.skipped]
+
+
+def _add_up(copied: list[CopiedRows]) -> list[CopiedRows]:
+    """Return one entry for each cache that rows were copied from."""
+    by_cache: dict[str, list[CopiedRows]] = {}
+    for rows in copied:
+        by_cache.setdefault(rows.fingerprint, []).append(rows)
+    totals = []
+    for entries in by_cache.values():
+        first, num_images = entries[0], sum(entry.images for entry in entries)
+        totals.append(CopiedRows(first.fingerprint, first.engine, first.batch_size, num_images))
+    return totals
+
+
 class DamagedShardError(CacheError):
-    """A finished shard does not hold what was written; it can be removed and made again."""
+    """A finished shard does not hold what was written; it can be removed and computed again."""
 
     def __init__(self, path: Path, reason: object) -> None:
         super().__init__(f"shard {path} is damaged: {to_printable(str(reason))[:300]}")
@@ -89,119 +110,85 @@ class DamagedShardError(CacheError):
 
 
 def write_shard(path: Path, place: Place, rows: CachedRows, cost: Cost, skipped: list[BadImage]) -> None:
-    """Leave a finished shard: built in memory, written in one piece, flushed to disk, renamed."""
+    """Write a finished shard: build it in memory, write it whole, flush, rename."""
     buffer = io.BytesIO()
     arrays: dict[str, Any] = rows.arrays()
     np.savez(buffer, **arrays)
-    header = {
-        "place": place,
-        "num_rows": len(rows.ids),
-        "id_bytes": rows.ids.dtype.itemsize,
-        "cost": cost,
-        "skipped": skipped,
-    }
-    content = json.dumps(header).encode() + b"\n" + buffer.getvalue()
+    summary = Summary(len(rows.ids), rows.ids.dtype.itemsize, cost, skipped, place)
+    content = _to_line(summary) + buffer.getvalue()
     write_whole(path, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
 
 
 def read_summary(path: Path, place: Place | None = None) -> Summary:
-    """The header of a shard, whose rows are not read.
+    """Read the header of a shard; its rows are not read.
 
     Args:
-      place: the rows that are expected in it.
+      place: the rows that the shard must hold.
 
     Raises:
-      DamagedShardError: it is none, or holds other rows.
+      DamagedShardError: it is no shard, or holds other rows.
       CacheError: a folder, a link or a FIFO has its name.
     """
-    with _damaged(path), open_regular(path) as file:
+    with _damage_named(path), open_regular(path) as file:
         file.seek(DIGEST_LENGTH + 1)
-        return _summary(file.readline(), place)
+        return _read_header(file.readline(), place)
 
 
 def read_shard(path: Path, place: Place | None = None) -> CachedRows:
-    """The rows of a shard.
+    """Read the rows of a shard.
 
     Args:
-      place: the rows that are expected in it.
+      place: the rows that the shard must hold.
 
     Raises:
-      DamagedShardError: a byte is not what was written, or it holds other rows.
+      DamagedShardError: a byte differs from what was written, or it holds other rows.
       CacheError: as in `read_summary`.
     """
     require_regular(path)
-    with _damaged(path):
+    with _damage_named(path):
         content = path.read_bytes()
         payload = memoryview(content)[DIGEST_LENGTH + 1 :]
         if hashlib.sha256(payload).hexdigest().encode() + b"\n" != content[: DIGEST_LENGTH + 1]:
             raise ValueError("its sha256 is not that of what was written")
         buffer = io.BytesIO(payload)
-        summary = _summary(buffer.readline(), place)
+        summary = _read_header(buffer.readline(), place)
         with np.load(io.BytesIO(buffer.read()), allow_pickle=False) as arrays:
-            rows = CachedRows.of(arrays)
+            rows = CachedRows.from_arrays(arrays)
         if len(rows.ids) != summary.num_rows:
             raise ValueError(f"it holds {len(rows.ids)} rows, {summary.num_rows} was expected")
         return rows
 
 
-def _summary(line: bytes, place: Place | None) -> Summary:
-    """Read a header.
+def _to_line(summary: Summary) -> bytes:
+    return json.dumps(encode_record(summary)).encode() + b"\n"
+
+
+def _read_header(line: bytes, place: Place | None) -> Summary:
+    """Return what a header says.
 
     Raises:
-      ValueError, TypeError, KeyError: it is none, or of other rows; also what `json` raises.
+      ValueError: it is no header, or that of other rows.
     """
-    values: dict[str, Any] = json.loads(line)
-    skipped = [BadImage(*map(_text, pair)) for pair in values["skipped"]]
-    seconds, images_computed, copied = values["cost"]
-    cost = Cost(_seconds(seconds), _count(images_computed), [_origin(origin) for origin in copied])
+    summary = decode_record(parse_json(line), Summary)
     if place is not None:
-        _require_place(values, place)
-    return Summary(_count(values["num_rows"]), _count(values["id_bytes"], MAX_ID_BYTES), cost, skipped)
+        _require_place(summary, place)
+    return summary
 
 
-def _require_place(values: dict[str, Any], expected: Place) -> None:
-    """Refuse a shard that has another one's name, or lies in another cache's folder."""
-    if "place" not in values:
+def _require_place(summary: Summary, expected: Place) -> None:
+    """Refuse a shard that has another shard's name, or lies in another cache's folder."""
+    if summary.place is None:
         raise ValueError("it does not say which rows it holds, as those of an earlier version of tfl do not")
-    received = Place(*values["place"])
-    if received != expected:
-        raise ValueError(f"it holds {_described(received)}; expected {_described(expected)}")
-    num_held = values["num_rows"] + len(values["skipped"])
-    if num_held != expected.stop - expected.start:
-        raise ValueError(f"it accounts for {num_held} images; expected {expected.stop - expected.start}")
-
-
-def _described(place: Place) -> str:
-    return f"{place.role} rows {place.start} to {place.stop} of the cache {str(place.fingerprint)[:12]}"
-
-
-def _origin(value: Any) -> dict[str, Any]:
-    _text(value["fingerprint"])
-    _count(value["images"])
-    return dict(value)
-
-
-def _seconds(value: Any) -> float:
-    if type(value) not in (int, float) or not 0 <= value < MAX_COUNT or not math.isfinite(value):
-        raise ValueError(f"{str(value)[:80]} is not a number of seconds")
-    return float(value)
-
-
-def _count(value: Any, most: int = MAX_COUNT) -> int:
-    if type(value) is not int or not 0 <= value <= most:
-        raise ValueError(f"{str(value)[:80]} is not a number from 0 to {most:,}")
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{str(value)[:80]} is not a text")
-    return value
+    if summary.place != expected:
+        raise ValueError(f"it holds {summary.place}; expected {expected}")
+    num_images = summary.num_rows + len(summary.skipped)
+    if num_images != expected.stop - expected.start:
+        raise ValueError(f"it accounts for {num_images} images; expected {expected.stop - expected.start}")
 
 
 @contextlib.contextmanager
-def _damaged(path: Path) -> Iterator[None]:
-    """Turn whatever json, zipfile and numpy raise into one error; what the system refuses is no damage."""
+def _damage_named(path: Path) -> Iterator[None]:
+    """Turn whatever json, zipfile and numpy raise into one error, but not a system's refusal."""
     try:
         yield
     except (CacheError, MemoryError):
@@ -210,44 +197,3 @@ def _damaged(path: Path) -> Iterator[None]:
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and error.errno:
             raise
         raise DamagedShardError(path, error) from error
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """A file under this name is complete and on the disk, or absent.
-
-    Raises:
-      CacheError: the disk is full.
-    """
-    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise_if_full(error, path.parent, len(content))
-        raise
-    sync_folder(path.parent)
-
-
-def raise_if_full(error: OSError, folder: Path, needed_bytes: int) -> None:
-    """Turn what the system says of a full disk into what the user can do about it."""
-    if error.errno in FULL:
-        raise CacheError(
-            f"{folder} has no room: {needed_bytes:,} bytes are needed there ({error.strerror}). What was finished is "
-            "kept: make room, and give the same command again"
-        ) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring a folder's list of names to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EBADF):  # a filesystem that cannot do this for a folder
-            raise
-    finally:
-        os.close(descriptor)

@@ -1,1 +1,1 @@
-"""The PyTorch reference and ours, measured in turns on one machine."""
+"""The comparison of tfl with the PyTorch reference: both measured in turns on one machine."""

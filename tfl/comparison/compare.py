@@ -1,26 +1,23 @@
-"""Ours and the PyTorch reference side by side: the same pixels, features and training? And what does each cost?"""
+"""Compare ours with the PyTorch reference: are pixels, features and training the same, and what does each cost?"""
 
 import importlib.util
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from tfl.cache import Cache, open_cache
-from tfl.comparison import findings
-from tfl.comparison.preparation import obstacles, prepare
-from tfl.comparison.reference.job import WeightsName
-from tfl.comparison.schedule import play
-from tfl.comparison.table import FORMS, format_lines
+from tfl.comparison.break_even import draw_break_even
+from tfl.comparison.findings import Findings
+from tfl.comparison.preparation import list_obstacles, prepare
+from tfl.comparison.programs import TITLES, run_programs
+from tfl.comparison.reference.setup import WeightsName
+from tfl.comparison.summary import summarize
 from tfl.errors import CompareError, SpecError
-from tfl.extraction.precompute import Progress
 from tfl.files.paths import expand_user
 from tfl.files.scratch import scratch_folder
+from tfl.heads import Reference
 from tfl.machine.keras_settings import pin_keras_settings
-from tfl.reports.figures import draw_break_even
-from tfl.specs.recipes import Reference
-
-__all__ = ["compare", "format_lines"]
+from tfl.machine.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -29,27 +26,27 @@ logger = logging.getLogger(__name__)
 def compare(
     cache_path: Path,
     num_images: int = 64,
-    recipe: Reference = Reference(),  # noqa: B008 -- frozen
+    recipe: Reference = Reference(),
     weights: WeightsName = "keras",
     out: Path | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
-) -> dict[str, Any]:
-    """Hold ours against the reference on the rows of a cache, and on the images of its first rows.
+) -> Findings:
+    """Compare ours with the PyTorch reference on the rows of a cache, and on the images of its first rows.
 
-    Four forms take turns, each in a process of its own: the article's program; a fair one without caching; a fair one
-    that caches; and ours. The first two train on a slice, `num_images` training images, and are measured on as many
-    test images; the other two extract the features of the same images, and train on them and on all rows of the cache.
+    Four programs take turns, each in a process of its own: the article's; a fair one without
+    caching; a fair one that caches; and ours. The first two train on a slice, `num_images` training
+    images, and are tested on as many test images. The other two extract the features of the same
+    images, and train on them and on all rows of the cache.
 
     Args:
-      recipe: of every form; its epochs, batches, step size, momentum and seed.
-      weights: whose the reference uses; with torchvision's own, pixels and features are not compared.
-      out: where to leave the picture of the seconds over the epochs.
-
-    Returns:
-      What `lines` shows, in JSON's types: see `tfl.comparison.findings`.
+      recipe: epochs, batches, step size, momentum and seed of every program.
+      weights: which weights the reference uses; with torchvision's own, pixels and features are not
+        compared.
+      out: PNG file for the picture of the seconds over the epochs.
 
     Raises:
-      CompareError: PyTorch is not installed, torchvision's weights are not at hand, or a form failed.
+      CompareError: PyTorch is not installed, torchvision's weights are not at hand, or a program
+        failed.
       ExportError: the dataset or the weights that the cache was made with are not here.
       CacheError: see `open_cache`; or the cache has no training or no test rows.
     """
@@ -57,21 +54,25 @@ def compare(
     if num_images < 1:
         raise SpecError(f"--images is at least 1, got {num_images}")
     cache = open_cache(cache_path)
-    reasons = obstacles(cache)
-    for reason in reasons:
+    obstacles = list_obstacles(cache)
+    for reason in obstacles:
         logger.warning("not compared: %s", reason)
-    if not reasons:
-        _say_fewer(cache, num_images)
+    if not obstacles:
+        _warn_of_fewer(cache, num_images)
     with scratch_folder() as scratch:
-        job = prepare(cache, scratch, 0 if reasons else num_images, recipe, weights)
-        found = findings.of(job, cache, play(job, on_progress), reasons)
-    out = None if out is None else expand_user(out)
-    if out is not None and reasons:
-        logger.warning("%s is not drawn: it shows seconds of the forms that need images", out)
-    elif out is not None:
-        by_epoch = {FORMS[form]: seconds for form, seconds in found["seconds"]["by_epoch"].items()}
-        draw_break_even(by_epoch, found["seconds"]["title"], out)
+        setup = prepare(cache, scratch, 0 if obstacles else num_images, recipe, weights)
+        found = summarize(setup, cache, run_programs(setup, on_progress), obstacles)
+    if out is not None:
+        _draw(found, expand_user(out))
     return found
+
+
+def _draw(found: Findings, path: Path) -> None:
+    if found.seconds is None:
+        logger.warning("%s is not drawn: it shows seconds of the programs that need images", path)
+        return
+    by_epoch = {TITLES[name]: seconds for name, seconds in found.seconds.by_epoch.items()}
+    draw_break_even(by_epoch, found.seconds.title, path)
 
 
 def _require_torch() -> None:
@@ -82,10 +83,13 @@ def _require_torch() -> None:
             )
 
 
-def _say_fewer(cache: Cache, num_images: int) -> None:
+def _warn_of_fewer(cache: Cache, num_images: int) -> None:
     for role in ("train", "test"):
         count = cache.num_rows.get(role, 0)
         if count < num_images:
             logger.warning(
-                "%d %s images were asked for, and the cache has %d: those are compared", num_images, role, count
+                "%d %s images were asked for, and the cache has %d: those are compared",
+                num_images,
+                role,
+                count,
             )

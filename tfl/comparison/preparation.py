@@ -1,4 +1,4 @@
-"""A comparison's job: the images, the weights and the start of the trainings, as files for both sides."""
+"""Preparation of a comparison: the images, the weights and the start of the trainings, as files for all programs."""
 
 from dataclasses import replace
 from itertools import islice
@@ -8,69 +8,90 @@ import numpy as np
 from keras import ops
 
 from tfl import engine
-from tfl.artefacts.combined import found_dataset, found_weights, same_backbone
-from tfl.artefacts.parity import images_of
+from tfl.artefacts.origin import Origin
 from tfl.cache import Cache
-from tfl.comparison.reference.job import Job, WeightsName
+from tfl.comparison.reference.setup import Setup, WeightsName
 from tfl.errors import CacheError, CompareError
-from tfl.heads.sgd import draw_kernels
+from tfl.heads import Reference
+from tfl.heads.solvers.reference import draw_randomness
 from tfl.specs import FeatureSpec, Role
-from tfl.specs.recipes import Reference
 
-LEAST_EXTRACTED = 128  # images of each role, even if the slice is smaller: its seconds would be of few batches
+MIN_EXTRACTED = 128  # images of each role, even if the slice is smaller: seconds of few batches say little
 NUM_PARITY_IMAGES = 32  # whose pixels, and features of the same pixels, are compared
-RESNET50 = FeatureSpec()  # but for the fields that the reference follows
+ROLES: tuple[Role, ...] = ("train", "test")
+RESNET50 = FeatureSpec()
+FOLLOWED = (
+    "weights",
+    "image_size",
+    "antialias",
+    "compute_dtype",
+    "feature_dtype",
+    "revision",
+)  # by the reference
+FIXED = ("backbone", "resize_mode", "interpolation", "layers", "pooling")  # in the reference
 
 
-def obstacles(cache: Cache) -> list[str]:
-    """Why the reference cannot make this cache's features; empty if it can."""
-    spec = cache.spec.features
-    followed = {name: getattr(spec, name) for name in ("weights", "image_size", "antialias", "compute_dtype")}
-    can = replace(RESNET50, **followed, feature_dtype=spec.feature_dtype, revision=spec.revision)
-    names = ("backbone", "resize_mode", "interpolation", "layers", "pooling")
+def list_obstacles(cache: Cache) -> list[str]:
+    """Return why the reference cannot make this cache's features; empty if it can."""
+    wanted = cache.spec.features
+    possible = replace(RESNET50, **{name: getattr(wanted, name) for name in FOLLOWED})
     return [
-        f"pixels, features, and the forms that need images: the cache's {name} is {_shown(getattr(spec, name))}, the "
-        f"reference's {_shown(getattr(can, name))}; training on the cached features is compared"
-        for name in names
-        if getattr(spec, name) != getattr(can, name)
+        f"pixels, features, and the programs that need images: the cache's {name} is {_show(getattr(wanted, name))}, "
+        f"the reference's {_show(getattr(possible, name))}; training on the cached features is compared"
+        for name in FIXED
+        if getattr(wanted, name) != getattr(possible, name)
     ]
 
 
-def _shown(value: object) -> str:
+def _show(value: object) -> str:
     return " ".join(value) if isinstance(value, tuple) else str(value)
 
 
-def prepare(cache: Cache, folder: Path, num_images: int, recipe: Reference, weights: WeightsName) -> Job:
-    """Write a job's files.
+def prepare(cache: Cache, folder: Path, num_images: int, recipe: Reference, weights: WeightsName) -> Setup:
+    """Write the files of a comparison into a folder.
 
     Args:
-      num_images: of each role in the slice, fewer if the cache has fewer; 0 to train on cached features only.
+      num_images: of each role in the slice, fewer if the cache has fewer; 0 to train on cached
+        features only.
 
     Raises:
-      CacheError: no training or test rows.
-      CompareError: images of differing sizes.
+      CacheError: there are no training or no test rows.
+      CompareError: the images differ in size.
       ExportError: the dataset or the weights are not the cache's.
     """
-    if missing := [role for role in ("train", "test") if role not in cache.num_rows]:
-        raise CacheError(f"{cache.path} has no {missing[0]} rows; precompute again with --{missing[0]}-split")
-    features = replace(cache.spec.features, weights=found_weights(cache))
-    job = Job(
-        folder, cache.path.resolve(), features, recipe, cache.num_classes, engine.count_threads(), weights, num_images
+    _require_roles(cache)
+    origin = Origin(cache)
+    setup = Setup(
+        folder_path=str(folder),
+        cache_path=str(cache.path.resolve()),
+        features=replace(cache.spec.features, weights=origin.weights),
+        recipe=recipe,
+        num_classes=cache.num_classes,
+        threads=engine.count_threads(),
+        weights=weights,
+        num_images=num_images,
     )
-    job.save()
-    _save_start(job, "all", cache.num_rows["train"], cache.num_features)
+    setup.save()
+    _save_start(setup, "all", cache.num_rows["train"], cache.num_features)
     if num_images:
-        roles: tuple[Role, ...] = ("train", "test")
-        images = {role: _images(cache, role, max(num_images, LEAST_EXTRACTED)) for role in roles}
-        _save_images(job, cache, images)
-        _save_start(job, "slice", len(job.slice("train").labels), cache.num_features)
-        _save_network(job, cache, images["train"][:NUM_PARITY_IMAGES])
-    return job
+        images = {role: _read_images(origin, role, max(num_images, MIN_EXTRACTED)) for role in ROLES}
+        _save_images(setup, cache, images)
+        _save_start(setup, "slice", len(setup.read_slice("train").labels), cache.num_features)
+        _save_network(setup, origin, images["train"][:NUM_PARITY_IMAGES])
+    return setup
 
 
-def _images(cache: Cache, role: Role, count: int) -> np.ndarray:
-    images = [example.image for example in islice(images_of(cache, role, found_dataset(cache)), count)]
-    if len(shapes := {image.shape for image in images}) > 1:
+def _require_roles(cache: Cache) -> None:
+    for role in ROLES:
+        if role not in cache.num_rows:
+            raise CacheError(f"{cache.path} has no {role} rows; precompute again with --{role}-split")
+
+
+def _read_images(origin: Origin, role: Role, count: int) -> np.ndarray:
+    """Return the first images of a role, `(n, h, w, 3)`."""
+    images = [example.image for example in islice(origin.read_rows(role), count)]
+    shapes = {image.shape for image in images}
+    if len(shapes) > 1:
         raise CompareError(
             f"the first {role} images have {len(shapes)} sizes, and a batch of the reference needs one; compare on a "
             "dataset of one size, such as cifar10"
@@ -78,26 +99,28 @@ def _images(cache: Cache, role: Role, count: int) -> np.ndarray:
     return np.stack(images)
 
 
-def _save_images(job: Job, cache: Cache, images: dict[Role, np.ndarray]) -> None:
-    """A dataset for `tfl precompute`."""
+def _save_images(setup: Setup, cache: Cache, images: dict[Role, np.ndarray]) -> None:
+    """Save images, labels and ids as a dataset for `tfl precompute`."""
     arrays: dict[str, np.ndarray] = {"class_names": np.asarray(cache.class_names)}
     for role, of_role in images.items():
+        ids = cache.read_ids(role)[: len(of_role)].tolist()  # a list: h5py's arrays carry metadata
         arrays[f"{role}_images"] = of_role
         arrays[f"{role}_labels"] = cache.read_labels(role)[: len(of_role)]
-        arrays[f"{role}_ids"] = np.asarray(cache.read_ids(role)[: len(of_role)].tolist())  # without h5py's metadata
-    np.savez(job.images_file, **arrays)  # type: ignore[arg-type]
+        arrays[f"{role}_ids"] = np.asarray(ids)
+    np.savez(setup.images_file, **arrays)  # type: ignore[arg-type]
 
 
-def _save_start(job: Job, rows: str, num_rows: int, num_features: int) -> None:
-    kernel, bias, orders = draw_kernels(job.recipe, num_rows, num_features, job.num_classes)
-    np.savez(job.folder / f"{rows}.npz", kernel=kernel, bias=bias, orders=orders)
+def _save_start(setup: Setup, rows: str, num_rows: int, num_features: int) -> None:
+    kernel, bias, orders = draw_randomness(setup.recipe, num_rows, num_features, setup.num_classes)
+    np.savez(setup.folder / f"{rows}.npz", kernel=kernel, bias=bias, orders=orders)
 
 
-def _save_network(job: Job, cache: Cache, images: np.ndarray) -> None:
-    """The Keras network's tensors, and what it is given of a few images."""
-    backbone = same_backbone(cache, job.features.weights)
+def _save_network(setup: Setup, origin: Origin, images: np.ndarray) -> None:
+    """Save the Keras network's tensors, and what it is given of a few images."""
+    backbone = origin.backbone
     tensors = {weight.path: ops.convert_to_numpy(weight) for weight in backbone.unpooled.weights}
-    np.savez(job.folder / "weights.npz", **tensors)
+    np.savez(setup.folder / "weights.npz", **tensors)
     with engine.exact_float32():
-        inputs = ops.convert_to_numpy(backbone.preprocessed()(backbone.resize(images)))  # (n, s, s, 3)
-    np.savez(job.folder / "parity.npz", images=images, inputs=inputs)
+        resized = backbone.resize(images)
+        inputs = ops.convert_to_numpy(backbone.build_preprocessing()(resized))  # (n, s, s, 3)
+    np.savez(setup.folder / "parity.npz", images=images, inputs=inputs)

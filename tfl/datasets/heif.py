@@ -1,14 +1,15 @@
-"""HEIC and HEIF, the formats of phones' photos: read where pillow-heif is installed."""
+"""HEIC and HEIF, the formats of phones' photos, which are read if pillow-heif is installed."""
 
 from functools import cache
 
 FORMAT = "HEIF"
-"""Pillow's name of both, once `is_readable` has been asked."""
+"""Pillow's name for both, after `is_readable` has registered them."""
 
 SUFFIXES = frozenset((".heic", ".heif", ".hif"))
-HINT = "HEIC and HEIF are read where pillow-heif is installed: pip install '.[heic]'"
+HINT = "HEIC and HEIF are read if pillow-heif is installed: pip install '.[heic]'"
 
-# Brands of ISO/IEC 23008-12: HEVC images and sequences; the last two say nothing of how the image is coded.
+# Brands of ISO/IEC 23008-12: HEVC images and sequences; `_ANY_CODING` does not say how the image is
+# coded.
 _BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 _ANY_CODING = {b"mif1", b"msf1"}
 
@@ -26,7 +27,7 @@ def is_readable() -> bool:
 
 
 def is_heif(content: bytes) -> bool:
-    """Return whether a file's content is HEIF by its brands; AVIF, which Pillow reads itself, is not."""
+    """Return whether a file is HEIF by its brands; AVIF, which Pillow reads itself, is not."""
     if content[4:8] != b"ftyp":
         return False
     major = content[8:12]

@@ -1,25 +1,27 @@
-"""Running a backbone forward, and a training step repeatedly, fast on what this machine has.
+"""Running a backbone forward, and a training step repeatedly, fast on this machine.
 
-Everything that is one backend's own call stands here; the rest of tfl is written with `keras.ops`.
+Calls of one backend's own stand here; the rest of tfl is written with `keras.ops`.
 """
 
 from tfl.engine import openvino
-from tfl.engine.arithmetic import compile_function, exact_float32
-from tfl.engine.compiled import compile_model, resolve_engine
-from tfl.engine.forward import Forward
-from tfl.engine.machine import (
+from tfl.engine.arithmetic import compile_function, exact_float32, keep_freed_memory
+from tfl.engine.devices import (
     count_threads,
     default_batch_size,
-    describe_engine,
     device_name,
     has_accelerator,
     is_out_of_memory,
-    library_versions,
     round_to_devices,
 )
+from tfl.engine.engines import ENGINES, compile_model, resolve_engine
+from tfl.engine.forward import Forward
+from tfl.engine.provenance import describe_engine, library_versions, list_instruction_sets
+from tfl.engine.record import Engine
 from tfl.machine.memory import available_memory
 
 __all__ = [
+    "ENGINES",
+    "Engine",
     "Forward",
     "available_memory",
     "compile_function",
@@ -31,7 +33,9 @@ __all__ = [
     "exact_float32",
     "has_accelerator",
     "is_out_of_memory",
+    "keep_freed_memory",
     "library_versions",
+    "list_instruction_sets",
     "openvino",
     "resolve_engine",
     "round_to_devices",

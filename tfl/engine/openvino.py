@@ -1,50 +1,97 @@
-"""Intel's OpenVINO, on a processor."""
+"""Intel's OpenVINO as an engine, on a processor."""
 
 import contextlib
-from collections.abc import Callable
+import importlib.util
 from typing import Any
 
+import keras
 import numpy as np
 
+from tfl.backbones.folding import convert_to_float32
+from tfl.engine.devices import count_threads, has_accelerator
+from tfl.engine.record import Compiled, Engine, Shape
+from tfl.engine.tensorflow import trace_with_constants
 from tfl.machine.packages import hide_packages
 
 DTYPES = {"float32": ("FP32", "f32"), "bfloat16": ("BF16", "bf16"), "float16": ("FP16", "f16")}
-"""Of a compute dtype: OpenVINO's words for the processor's ability and for the hint."""
+"""By compute dtype: OpenVINO's words for the processor's ability, and for the hint."""
+
+
+def hide_telemetry() -> contextlib.AbstractContextManager[None]:
+    """Let `import openvino` find no `openvino_telemetry` inside.
+
+    OpenVINO (2026.4.1) tells Google Analytics that it was imported, unasked, if it finds that package. It
+    can go when `python -c "import openvino, sys; print('openvino_telemetry' in sys.modules)"` says False.
+    """
+    return hide_packages("openvino_telemetry")
 
 
 def supported_dtypes() -> list[str]:
-    """The compute dtypes that this processor has instructions for."""
+    """Return the compute dtypes that this processor has instructions for."""
     with hide_telemetry():
         import openvino
     able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return [dtype for dtype, (ability, _) in DTYPES.items() if ability in able]
 
 
-def compile_model(function: Any, compute_dtype: str, threads: int) -> Callable[[Any], np.ndarray]:
-    """A forward pass, batch in and numpy out, whose arithmetic is `compute_dtype`.
+def find_obstacle(compute_dtype: str) -> str:
+    """Return the reason why OpenVINO cannot serve here; empty if it can."""
+    if importlib.util.find_spec("openvino") is None:
+        return "it is not installed; pip install '.[openvino]'"
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        return f"it takes the network from TensorFlow, and KERAS_BACKEND is {backend}"
+    if has_accelerator():
+        return "it would leave the accelerator idle"
+    if compute_dtype == "float32":
+        return ""
+    able = supported_dtypes()
+    if compute_dtype not in able:
+        return f"on this processor it computes in {', '.join(able)}, not in {compute_dtype}"
+    return ""
 
-    Without the hint OpenVINO computes in bfloat16 wherever the processor can.
+
+def prepare(network: keras.Model, compute_dtype: str) -> keras.Model:
+    """Return the network in float32, for every dtype; OpenVINO is told the arithmetic by a hint.
+
+    It cannot run layers that Keras built for another dtype (2026.4.1: "cpu_convert can't convert from: f32
+    precision to: dynamic"). It folds BatchNormalization itself.
+    """
+    return network if compute_dtype == "float32" else convert_to_float32(network)
+
+
+def compile_model(model: keras.Model, shape: Shape, compute_dtype: str) -> Compiled:
+    """Compile a forward pass, batch in and numpy out, whose arithmetic is `compute_dtype`.
 
     Args:
-      function: a TensorFlow function of one tensor of static shape, of float32 layers for every `compute_dtype`.
+      model: of float32 layers for every `compute_dtype`; see `prepare`.
+      shape: static.
     """
+    function = trace_with_constants(model, shape)
     with hide_telemetry():
         import openvino
-    model = openvino.convert_model(function)
     properties = {
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_NUM_THREADS": count_threads(),
         **precision_hint(compute_dtype),
     }
-    compiled = openvino.Core().compile_model(model, "CPU", properties)
-    return lambda batch: compiled(np.asarray(batch))[0].copy()  # the next batch writes into the same memory
+    compiled = openvino.Core().compile_model(openvino.convert_model(function), "CPU", properties)
+
+    def run(batch: Any) -> np.ndarray:
+        output: np.ndarray = compiled(np.asarray(batch))[0]
+        return output.copy()  # the next batch is written into the same memory
+
+    return run
 
 
 def precision_hint(compute_dtype: str) -> dict[str, str]:
-    """What tells OpenVINO its arithmetic; the processor must have it, see `arithmetics`."""
+    """Return the property that tells OpenVINO its arithmetic; the processor must support it.
+
+    Without it OpenVINO computes in bfloat16 wherever the processor can.
+    """
     return {"INFERENCE_PRECISION_HINT": DTYPES[compute_dtype][1]}
 
 
-def hide_telemetry() -> contextlib.AbstractContextManager[None]:
-    """OpenVINO 2026.4 tells Google Analytics that it was imported, unasked, unless it finds no `openvino_telemetry`."""
-    return hide_packages("openvino_telemetry")
+# `auto` takes it for every dtype. In float16 it is slower than in float32, and still 1.4 times as fast as TensorFlow in
+# float16 (docs/results/float16-cpu.json): whoever wants speed takes another dtype, not another engine.
+OPENVINO = Engine("openvino", compile_model, prepare, find_obstacle, is_preferred=True, packages=("openvino",))

@@ -1,22 +1,29 @@
-"""A forward pass under PyTorch: as Keras calls it, as a graph of operators, or compiled."""
+"""PyTorch as an engine: the network as a graph of operators, or compiled by `torch.compile`."""
 
 import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
 from keras import ops
 
-from tfl.engine.machine import has_accelerator
+from tfl.backbones.folding import fold_batch_norm
+from tfl.engine.devices import has_accelerator
+from tfl.engine.record import Compiled, Engine, Shape
 from tfl.errors import TflError
+from tfl.text import to_one_line
 
 
-def call(model: Any) -> Callable[[Any], Any]:
-    """The model, or a graph of it, as it is: a model for batches of any shape."""
+def prepare(network: keras.Model, compute_dtype: str) -> keras.Model:
+    """Fold BatchNormalization into convolutions, which PyTorch does not do itself."""
+    return fold_batch_norm(network)
+
+
+def run_as_called(model: Any) -> Compiled:
+    """Return a forward pass of a model, or of a graph of it, as Keras calls it; for batches of any shape."""
     import torch
 
     def forward(batch: Any) -> Any:
@@ -26,46 +33,56 @@ def call(model: Any) -> Callable[[Any], Any]:
     return forward
 
 
-def graph(model: keras.Model, shape: tuple[int | None, ...]) -> Callable[[Any], Any]:
-    """Its operators alone, without what Keras does in Python at every layer; for batches of exactly this shape."""
-    return call(_exported(model, shape))
+def compile_model(model: keras.Model, shape: Shape, compute_dtype: str) -> Compiled:
+    """Trace a forward pass to its operators alone, without Keras' Python code at every layer.
+
+    A model for batches of open shape is called as it is.
+    """
+    return run_as_called(model if None in shape else export_graph(model, shape))
 
 
-def compiled(model: keras.Model, shape: tuple[int | None, ...]) -> Callable[[Any], Any]:
-    """The graph by `torch.compile`, its weights constants: layers are fused, and weights laid out for them once.
+def compile_with_torch(model: keras.Model, shape: Shape, compute_dtype: str) -> Compiled:
+    """Compile the graph by `torch.compile`: layers are fused, and weights laid out once, as constants.
 
     Raises:
-      TflError: it cannot be compiled, when the first batch is run.
+      TflError: it cannot be compiled; raised when the first batch is run.
     """
     import torch
 
-    run = call(torch.compile(_exported(model, shape), options={"freezing": True}))
+    run = run_as_called(torch.compile(export_graph(model, shape), options={"freezing": True}))
 
     def forward(batch: Any) -> Any:
         try:
             return run(batch)
         except torch._dynamo.exc.TorchDynamoException as error:
-            raise TflError(f"torch.compile failed: {str(error).splitlines()[0]}; take --engine keras") from error
+            first_line = str(error).splitlines()[0]
+            raise TflError(f"torch.compile failed: {to_one_line(first_line)}; take --engine keras") from error
 
     return forward
 
 
-def obstacle() -> str:
-    """Why `torch.compile` cannot serve here, in words; empty if nothing is known."""
+def find_compile_obstacle(compute_dtype: str) -> str:
+    """Return the reason why `torch.compile` cannot serve here; empty if none is known."""
     if keras.backend.backend() != "torch":
         return f"it is for KERAS_BACKEND=torch, and that is {keras.backend.backend()}"
-    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")  # as torch.compile looks for it
-    headers = Path(sysconfig.get_path("include"), "Python.h")
     if has_accelerator():
         return ""
+    # The compiler that torch.compile looks for.
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
     if shutil.which(compiler) is None:
         return f"it needs a C++ compiler, and there is no {compiler}"
+    headers = Path(sysconfig.get_path("include"), "Python.h")
     return "" if headers.exists() else f"it needs Python's headers, and there is no {headers}"
 
 
-def _exported(model: keras.Model, shape: tuple[int | None, ...]) -> Any:
+def export_graph(model: keras.Model, shape: Shape) -> Any:
+    """Return the model's operators as PyTorch exports them, for batches of exactly this shape."""
     import torch
 
     example = ops.zeros(shape, model.inputs[0].dtype)
     with torch.no_grad():
         return torch.export.export(model, (example,), {"training": False}, strict=False).module()
+
+
+TORCH = Engine("torch", compile_model, prepare, is_backend=True)
+TORCH_COMPILE = Engine("torch.compile", compile_with_torch, prepare, find_compile_obstacle)

@@ -1,1 +1,1 @@
-"""Files of ours and of strangers: paths, home folders, fetched assets, HDF5 and JSON read with care."""
+"""Files of ours and of strangers: paths, home folders, assets, HDF5 and JSON read with care."""

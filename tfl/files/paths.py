@@ -20,19 +20,19 @@ def expand_user(path: str | Path) -> Path:
         return found
     if not text.startswith("~"):
         return Path.cwd() / found
-    raise SpecError(f"no home folder is known of {found.parts[0]}, got {text}; ./{text} is a file of that name")
+    raise SpecError(f"no home folder is known for {found.parts[0]}, got {text}; for a file of that name write ./{text}")
 
 
 def expand_user_text(path: str) -> str:
-    """Return what `expanded` does for a path or a pattern whose spelling is to stay; of unknown users as it is."""
+    """Return a path or pattern with a known `~` or `~user` expanded, otherwise as it is spelt."""
     return os.path.expanduser(path)  # noqa: PTH111 -- Path.expanduser raises where there is no such home
 
 
 def parse_path(word: str) -> Path:
-    """Return the path that someone typed, `expanded`.
+    """Return the path that a user typed, expanded by `expand_user`.
 
     Raises:
-      SpecError: it is empty, as of a shell variable that is not set; or see `expanded`.
+      SpecError: it is empty, as a shell variable that is not set would be; or see `expand_user`.
     """
     if not word:
         raise SpecError("a path is empty; this folder is .")
@@ -40,11 +40,11 @@ def parse_path(word: str) -> Path:
 
 
 def require_no_file(folder: Path) -> None:
-    """Refuse a file, or what lies under one, where a folder is expected.
+    """Refuse a path where a folder is expected, if it or a parent of it is a file.
 
     Raises:
-      SpecError: which file it is.
+      SpecError: it is; names the file.
     """
     for path in (folder, *folder.parents):
         if path.exists() and not path.is_dir():
-            raise SpecError(f"{folder} is no folder: {path} is a file; expected a folder, or a name for a new one")
+            raise SpecError(f"{folder} is not a folder: {path} is a file; expected a folder, or a name for a new one")

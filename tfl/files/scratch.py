@@ -1,7 +1,7 @@
-"""Folders for work in progress. They go when the work ends, and the next command removes what a killed one left.
+"""Scratch folders: removed when the work ends, or by the next command if the process was killed.
 
-A process holds a lock on its scratch folder for as long as it lives. A folder of which nobody holds the lock was left
-by a process that was killed.
+A process holds a lock on its scratch folder for as long as it lives. A folder whose lock nobody
+holds was left by a process that was killed.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from pathlib import Path
 
 _NAME = re.compile(r"\.tfl-scratch-[0-9a-f]{32}")
 _redirected_from: list[str] = []
-"""The system's folder for temporary files, while `libraries_in_scratch` has put another one in its place."""
+"""The system's folder for temporary files, while `redirect_temporary_files` puts them elsewhere."""
 
 
 def temporary_folder() -> Path:
@@ -49,11 +49,12 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def libraries_in_scratch() -> Iterator[None]:
-    """Let libraries, and the processes that are started, put their own temporary files into a scratch folder.
+def redirect_temporary_files() -> Iterator[None]:
+    """Make libraries and child processes write their temporary files to a scratch folder.
 
-    Keras saves a model by way of such files, TensorFlow and tf2onnx convert by way of them; a killed process would
-    leave them for ever. Changes `tempfile.tempdir` and the variable TMPDIR of this process until the context ends.
+    Keras writes such files when it saves a model, TensorFlow and tf2onnx when they convert one; a
+    killed process would leave them for ever. Changes `tempfile.tempdir` and the variable TMPDIR of
+    this process until the context ends.
     """
     with scratch_folder() as folder:
         restore = _redirect(folder)
@@ -64,7 +65,7 @@ def libraries_in_scratch() -> Iterator[None]:
 
 
 def _redirect(folder: Path) -> Callable[[], None]:
-    """Make `folder` the one for temporary files; return the function that undoes it."""
+    """Make `folder` the folder for temporary files; return a function that undoes it."""
     place, variable = tempfile.tempdir, os.environ.get("TMPDIR")
     _redirected_from.append(tempfile.gettempdir())
     tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
@@ -89,7 +90,7 @@ def remove_abandoned(parent: Path) -> None:
 
 
 def _remove_if_abandoned(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # another process holds or removes it, or this filesystem has no locks
+    with contextlib.suppress(OSError):  # another process holds or removes it, or this file system has no locks
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             if os.fstat(lock).st_uid == os.geteuid():
@@ -100,7 +101,7 @@ def _remove_if_abandoned(folder: Path) -> None:
 
 
 def _make(parent: Path) -> tuple[Path, int]:
-    """Make a folder and lock it; make another one if it was taken for an abandoned one between the two."""
+    """Make a folder and lock it; make another if it was removed before it was locked."""
     while True:
         folder = parent / f".tfl-scratch-{uuid.uuid4().hex}"
         folder.mkdir(mode=0o700)
@@ -117,6 +118,6 @@ def _hold(lock: int) -> bool:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a filesystem without locks: nothing there is ever taken for abandoned
+    except OSError:  # a file system without locks: no folder there ever counts as abandoned
         pass
     return True

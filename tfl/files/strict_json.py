@@ -1,6 +1,5 @@
-"""Strict reading of the JSON files that tfl writes, and digests of files: both may be damaged, or a stranger's."""
+"""Strict reading of the JSON files that tfl writes: they may be damaged, or a stranger's."""
 
-import hashlib
 import json
 import math
 import os
@@ -14,10 +13,11 @@ MAX_CHARACTERS_SHOWN = 80
 
 
 def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
-    """Return what a JSON file says.
+    """Return the content of a JSON file.
 
     Raises:
-      ValueError: it is no plain file, not UTF-8 or not JSON, it repeats a key, or holds a number that is not finite.
+      ValueError: it is not a plain file, not UTF-8 or not JSON, it repeats a key, or it holds a
+        number that is not finite.
     """
     num_bytes = require_file(path).st_size
     if num_bytes > max_bytes:
@@ -33,7 +33,7 @@ def require_file(path: Path) -> os.stat_result:
     """Return the `stat` of a plain file.
 
     Raises:
-      ValueError: it is a folder, a pipe or a device, or is not there.
+      ValueError: it is a folder, a pipe or a device, or does not exist.
     """
     try:
         state = path.stat()
@@ -45,10 +45,10 @@ def require_file(path: Path) -> os.stat_result:
 
 
 def parse_json(content: bytes) -> Any:
-    """Return what UTF-8 JSON says.
+    """Return the content of UTF-8 JSON.
 
     Raises:
-      ValueError: what is wrong with it.
+      ValueError: see `read_json`.
     """
     try:
         found = json.loads(
@@ -71,7 +71,7 @@ def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {quote(repeated)} stands twice in one object")
+        raise ValueError(f"the key {quote(repeated)} appears twice in one object")
     return found
 
 
@@ -89,25 +89,6 @@ def _short_integer(text: str) -> int:
 
 
 def quote(value: Any) -> str:
-    """Return a value as Python writes it, on one line and not too long."""
+    """Return a value as Python writes it, on one line, cut short if it is long."""
     text = repr(value)
     return text if len(text) <= MAX_CHARACTERS_SHOWN else f"{text[:MAX_CHARACTERS_SHOWN]}..."
-
-
-def hash_file(path: Path) -> str:
-    """Return the sha256 of a plain file, in 64 hex digits.
-
-    Raises:
-      ValueError: see `require_file`; or it cannot be read.
-    """
-    require_file(path)
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ValueError(f"it cannot be read ({error.strerror})") from error
-
-
-def is_digest(value: Any) -> bool:
-    """Whether a value from JSON is a sha256 in hex digits."""
-    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")

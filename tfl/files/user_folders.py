@@ -1,4 +1,4 @@
-"""Folders that tfl and the libraries under it keep things in: the user's, or a private temporary one where it must be.
+"""Folders of tfl and its libraries: in the user's home, or in a private temporary folder.
 
 A container's user may have no home folder, and a home folder may be read-only or full.
 """
@@ -20,23 +20,25 @@ _PROVIDED = "TFL_PROVIDED_HOME"  # in the environment, for the processes that th
 
 
 def expand_home(path: str | Path) -> Path:
-    """Return the path with `~` and `~name` replaced by a home folder, unchanged where there is no such folder.
+    """Return the path with `~` or `~name` replaced by a home folder, if there is one.
 
-    (`Path.expanduser` raises RuntimeError instead: a container's user may have no name and no home.)
+    (`Path.expanduser` raises RuntimeError instead: a container's user may have no name and no
+    home.)
     """
     return Path(expand_user_text(str(path)))
 
 
 def has_home(path: str | Path) -> bool:
-    """Return whether `expand_home` found the home folder that the path begins with, if it begins with one."""
+    """Return whether the home folder that the path begins with is known, if it begins with one."""
     return not str(expand_home(path)).startswith("~")
 
 
 def home_folder() -> Path:
     """Return where tfl keeps what it fetched: `TFL_HOME`, or `tfl` in the user's cache folder.
 
-    A user without a home folder, such as a container's `--user 12345`, gets a private temporary folder instead. Never
-    raises. The folder may not be there, and may not be writable: see `writable`.
+    A user without a home folder, such as a container's `--user 12345`, gets a private temporary
+    folder instead. Never raises. The folder may not exist, and may not be writable: see
+    `writable_folder`.
     """
     chosen, cache = os.environ.get("TFL_HOME"), os.environ.get("XDG_CACHE_HOME")
     if chosen and has_home(chosen):
@@ -45,43 +47,45 @@ def home_folder() -> Path:
         return expand_home(cache) / "tfl"
     own = expand_home("~")
     if not has_home("~") or own == _provided_home():
-        own = temporary_home()
-        _say(f"user {os.geteuid()} has no home folder: {own} is used instead; set TFL_HOME to choose another place")
+        own = make_temporary_home()
+        _warn_once(
+            f"user {os.geteuid()} has no home folder: {own} is used instead; set TFL_HOME to choose another place"
+        )
     return own / ".cache" / "tfl"
 
 
 def provide_home() -> None:
-    """Give this process a home folder if it has none, before it imports libraries that would make one called `~`.
+    """Give this process a home folder if it has none, before libraries make one called `~`.
 
-    Keras 3.15 and TFDS 4.9 do that. Where the home folder cannot be written to, Matplotlib is given another place,
-    which it would ask for in three lines at every start.
+    Keras 3.15 and TFDS 4.9 make such a folder. If the home folder cannot be written to, Matplotlib
+    gets another place; otherwise it would warn in three lines at every start.
     """
     if not has_home("~"):
-        os.environ["HOME"] = os.environ[_PROVIDED] = str(temporary_home())
+        os.environ["HOME"] = os.environ[_PROVIDED] = str(make_temporary_home())
     elif not os.access(expand_home("~"), os.W_OK) and "XDG_CONFIG_HOME" not in os.environ:
-        os.environ.setdefault("MPLCONFIGDIR", str(temporary_home() / "matplotlib"))
+        os.environ.setdefault("MPLCONFIGDIR", str(make_temporary_home() / "matplotlib"))
 
 
 def _provided_home() -> Path | None:
-    """What `provide_home` gave this process, or the one that started it."""
+    """Return the home folder that `provide_home` gave this process or its parent, if it did."""
     return Path(os.environ[_PROVIDED]) if _PROVIDED in os.environ else None
 
 
 def find_file(path: Path) -> Path:
-    """Return the file `path` of `home()`, or where that is not there, of an earlier command's `temporary_home()`."""
-    kept, instead = home_folder() / path, existing_temporary_home()
-    return instead / path if instead is not None and not kept.exists() and (instead / path).exists() else kept
+    """Return a file in `home_folder()`, or in an earlier command's temporary home if only there."""
+    usual, temporary_home = home_folder() / path, find_temporary_home()
+    if temporary_home is None or usual.exists():
+        return usual
+    other = temporary_home / path
+    return other if other.exists() else usual
 
 
 def writable_folder(name: str) -> Path:
-    """Return the folder `name` in `home()`; where nothing can be written there, the one in `temporary_home()`.
-
-    The folder is made if possible.
-    """
-    reason = _reason_against(home_folder() / name)
+    """Make a folder in `home_folder()`, or in a temporary home if that cannot be written to."""
+    reason = _find_obstacle(home_folder() / name)
     if not reason:
         return home_folder() / name
-    folder = temporary_home() / name
+    folder = make_temporary_home() / name
     warn_replaced(home_folder() / name, folder, reason)
     with contextlib.suppress(OSError):
         folder.mkdir(exist_ok=True)
@@ -89,13 +93,15 @@ def writable_folder(name: str) -> Path:
 
 
 def warn_replaced(folder: Path, instead: Path, reason: str) -> None:
-    """Say, once in a process, that a folder cannot be written to, and which one is used instead."""
+    """Warn once in a process that another folder is used because one cannot be written to."""
     if folder != instead:
-        _say(f"{folder} cannot be written to ({reason}): {instead} is used instead; set TFL_HOME to choose another")
+        _warn_once(
+            f"{folder} cannot be written to ({reason}): {instead} is used instead; set TFL_HOME to choose another"
+        )
 
 
-def _reason_against(folder: Path) -> str:
-    """Write a small file into a folder, which may be read-only or full; return what the system says against it."""
+def _find_obstacle(folder: Path) -> str:
+    """Try to write a small file into a folder; return why it cannot be written, or nothing."""
     probe = folder / f".probe-{uuid.uuid4().hex}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -108,10 +114,10 @@ def _reason_against(folder: Path) -> str:
     return ""
 
 
-def temporary_home() -> Path:
-    """Return this user's private folder among the temporary files, which is made if possible: `/tmp/tfl-<uid>`.
+def make_temporary_home() -> Path:
+    """Make, if possible, this user's private folder among temporary files: `/tmp/tfl-<uid>`.
 
-    Any user may have put something else there under that name: then the folder has a number more.
+    If another user has already taken that name, a number is added to it.
     """
     names = list(_temporary_homes())
     for folder in names:
@@ -119,11 +125,11 @@ def temporary_home() -> Path:
             folder.mkdir(mode=0o700, exist_ok=True)
         if _is_private(folder):
             return folder
-    return names[0]  # whoever writes there is told why it cannot be
+    return names[0]  # writing there fails, and the error says why
 
 
-def existing_temporary_home() -> Path | None:
-    """Return `temporary_home()` if an earlier command has made it."""
+def find_temporary_home() -> Path | None:
+    """Return the temporary home if an earlier command has made one."""
     return next(filter(_is_private, _temporary_homes()), None)
 
 
@@ -137,7 +143,7 @@ def _temporary_homes() -> Iterator[Path]:
 
 
 def _is_private(folder: Path) -> bool:
-    """Whether it is a folder, no link to one, that belongs to this user and that no other can write to."""
+    """Return whether this is a folder, not a link, that only this user can write to."""
     try:
         state = folder.lstat()
     except OSError:
@@ -146,6 +152,6 @@ def _is_private(folder: Path) -> bool:
 
 
 @functools.cache
-def _say(message: str) -> None:
+def _warn_once(message: str) -> None:
     """Warn once in a process."""
     logger.warning("%s", message)

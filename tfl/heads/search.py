@@ -1,66 +1,33 @@
-"""What every recipe returns: the settings it tried, the head that validation chose, and how to fit it on everything."""
+"""Searches: fit every setting of a recipe, choose one on validation rows, refit it."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, NotRequired, TypedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import keras
 import numpy as np
 
-from tfl.heads.examples import LabelledFeatures
+from tfl.heads import model
+from tfl.heads.recipe import Recipe
+from tfl.heads.rows import LabelledFeatures
+from tfl.heads.trials import Epoch, Listeners, Trial
+from tfl.machine.keras_settings import pin_keras_settings
 from tfl.metrics import measure
-
-
-class Epoch(TypedDict, total=False):
-    """What one pass over the training rows gave; means are running, over the epoch's batches, as Keras reports."""
-
-    epoch: int
-    loss: float
-    accuracy: float
-    val_loss: float
-    val_accuracy: float
-    seconds: float
-
-
-class Trial(TypedDict):
-    """One setting that was tried: on the fitting rows, measured on the validation rows (loss in nats)."""
-
-    recipe: str
-    setting: dict[str, Any]
-    seconds: float
-    val_accuracy: NotRequired[float]
-    val_loss: NotRequired[float]
-
-
-OnEpoch = Callable[[Epoch], None]
-OnTrial = Callable[[Trial], None]
-
-
-def silent(_: Any) -> None:
-    """A listener that does nothing."""
-
-
-@dataclass(frozen=True)
-class Listeners:
-    """Functions of the caller that are told how far a search is."""
-
-    on_epoch: OnEpoch = silent
-    on_trial: OnTrial = silent
 
 
 @dataclass(frozen=True)
 class Search:
-    """A recipe carried out.
+    """The result of a recipe.
 
     Attributes:
-      head: fitted on the fitting rows with the chosen setting, features `(n, d)` to logits `(n, c)`.
-      trials: every setting tried, in order.
-      chosen: which of them.
-      val_logits: of the head on the validation rows, `(n, c)`; None without validation rows.
-      refit: the head with the chosen setting fitted on the rows given.
-      history: one entry an epoch, of recipes that have them.
-      begun: how many recipes were carried out, of `best`.
+      head: features `(n, d)` to logits `(n, c)`, fitted on the fitting rows with the chosen setting.
+      trials: every setting that was tried, in order.
+      chosen: index of the chosen trial.
+      val_logits: logits of `head` on the validation rows, `(n, c)`; None without validation rows.
+      refit: fits the chosen setting on other rows, and returns the head.
+      history: one entry an epoch, of recipes that have epochs.
+      begun: how many recipes were begun: more than one under `best`.
     """
 
     head: keras.Model
@@ -73,29 +40,81 @@ class Search:
 
     @property
     def trial(self) -> Trial:
-        """The chosen one."""
+        """The chosen trial."""
         return self.trials[self.chosen]
 
 
-def trial(
-    recipe: str, setting: dict[str, Any], started: float, val_logits: np.ndarray | None, val: LabelledFeatures | None
+@pin_keras_settings()
+def search(
+    recipe: Recipe, fitting: LabelledFeatures, val: LabelledFeatures | None, listeners: Listeners = Listeners()
+) -> Search:
+    """Run a recipe, and check its head.
+
+    Args:
+      val: the rows to choose on; without them the recipe's last setting is taken, so it should have
+        one only.
+
+    Raises:
+      RunError: training diverged, or the head is not finite; or `best` has no validation rows.
+    """
+    found = recipe.search(fitting, val, listeners)
+    require_finite_head(found.head, recipe)
+
+    @pin_keras_settings()
+    def refit(rows: LabelledFeatures) -> keras.Model:
+        return require_finite_head(found.refit(rows), recipe)
+
+    return replace(found, refit=refit)
+
+
+def require_finite_head(head: keras.Model, recipe: Recipe) -> keras.Model:
+    """Return the head that a recipe made, if all its weights are numbers.
+
+    Raises:
+      RunError: its weights are not; the message says which, how many, and what to try.
+    """
+    model.require_finite(head, f"the recipe {recipe.name} diverged", recipe.advice)
+    return head
+
+
+def measure_trial(
+    recipe: str,
+    setting: Mapping[str, Any],
+    started: float,
+    val_logits: np.ndarray | None,
+    val: LabelledFeatures | None,
 ) -> Trial:
-    """A trial that began at `started`, on `time.perf_counter`'s clock, and gave these logits of the validation rows."""
-    done = Trial(recipe=recipe, setting=setting, seconds=round(time.perf_counter() - started, 3))
-    if val is not None and val_logits is not None:
-        metrics = measure(val_logits, val.labels)
-        done |= {"val_accuracy": choice_accuracy(val_logits, val), "val_loss": metrics.loss}
-    return done
+    """Return the trial of a setting that began at `started`, on the clock of `time.perf_counter`.
+
+    Args:
+      val_logits: the logits that it gave the validation rows, `(n, c)`.
+    """
+    trial = Trial(recipe=recipe, setting=dict(setting), seconds=round(time.perf_counter() - started, 3))
+    if val is None or val_logits is None:
+        return trial
+    accuracy, loss = compute_weighted_accuracy(val_logits, val), measure(val_logits, val.labels).loss
+    return replace(trial, val_accuracy=accuracy, val_loss=loss)
 
 
-def choice_accuracy(logits: np.ndarray, val: LabelledFeatures) -> float:
-    """Accuracy on validation rows, each counting what its class counts: balanced where the training is."""
+def compute_weighted_accuracy(logits: np.ndarray, val: LabelledFeatures) -> float:
+    """Return the accuracy on validation rows, weighed by class: balanced if the training is."""
     weights = val.weights.astype(np.float64)
     return float(weights[logits.argmax(axis=1) == val.labels].sum() / weights.sum())
 
 
 def choose_trial(trials: list[Trial]) -> int:
-    """The trial of the largest validation accuracy, of the least loss among equals; the last without validation."""
-    if "val_accuracy" not in trials[-1]:
+    """Return the index of the trial with the best validation accuracy; of equals, the least loss.
+
+    Without validation rows it is the last one.
+    """
+    if trials[-1].val_accuracy is None:
         return len(trials) - 1
-    return max(range(len(trials)), key=lambda i: (trials[i]["val_accuracy"], -trials[i]["val_loss"]))
+    ranks = [rank_trial(trial) for trial in trials]
+    return ranks.index(max(ranks))
+
+
+def rank_trial(trial: Trial) -> tuple[float, float]:
+    """Return a key that is larger for a better trial that was measured on validation rows."""
+    assert trial.val_accuracy is not None
+    assert trial.val_loss is not None
+    return trial.val_accuracy, -trial.val_loss

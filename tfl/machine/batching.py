@@ -1,4 +1,4 @@
-"""Images of any sizes in batches that a model can take, and reading ahead."""
+"""Items prepared ahead by other threads, and images of any size in batches that a model can take."""
 
 import os
 from collections import defaultdict, deque
@@ -8,14 +8,14 @@ from typing import TypeVar
 
 import numpy as np
 
-Row = TypeVar("Row")
-Made = TypeVar("Made")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 BATCH_SIZE = 32
-MAX_BATCH_BYTES = 256 << 20  # of decoded images that are held at once
+MAX_BATCH_BYTES = 256 << 20  # of decoded images in memory at once
 
 
-def prefetch(reader: Executor, items: Iterator[Row]) -> Iterator[Row]:
-    """The same items; the reader's thread gets the next one while the caller is at work on this one."""
+def prefetch(reader: Executor, items: Iterator[Item]) -> Iterator[Item]:
+    """Yield the items; the reader's thread gets the next one while the caller works on this one."""
     reading = reader.submit(next, items, None)
     while (item := reading.result()) is not None:
         reading = reader.submit(next, items, None)
@@ -23,53 +23,60 @@ def prefetch(reader: Executor, items: Iterator[Row]) -> Iterator[Row]:
 
 
 def count_processors() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def parallel_map(
-    work: Callable[[Row], Made], items: Iterable[Row], num_bytes_of: Callable[[Row], int], most: int = MAX_BATCH_BYTES
-) -> Iterator[Made]:
-    """What `work` makes of each item, in their order, made by as many threads as there are processors.
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    num_bytes_of: Callable[[Item], int],
+    max_bytes: int = MAX_BATCH_BYTES,
+) -> Iterator[Result]:
+    """Yield the result of `work` for each item, in order, computed by one thread for each processor.
 
-    Two items for each thread are begun before they are asked for, or fewer that take `most` bytes together.
+    Two items for each thread are begun before they are asked for, or fewer that take `max_bytes` together.
     """
     num_threads = count_processors()
-    begun: deque[tuple[Future[Made], int]] = deque()
-    held = 0
+    begun: deque[tuple[Future[Result], int]] = deque()
+    bytes_begun = 0
     workers = ThreadPoolExecutor(num_threads)
     try:
         for item in items:
             num_bytes = num_bytes_of(item)
-            while begun and (len(begun) == 2 * num_threads or held + num_bytes > most):
-                made, of_made = begun.popleft()
-                held -= of_made
-                yield made.result()
+            while begun and (len(begun) == 2 * num_threads or bytes_begun + num_bytes > max_bytes):
+                result, bytes_of_result = begun.popleft()
+                bytes_begun -= bytes_of_result
+                yield result.result()
             begun.append((workers.submit(work, item), num_bytes))
-            held += num_bytes
+            bytes_begun += num_bytes
         while begun:
             yield begun.popleft()[0].result()
     finally:
         workers.shutdown(cancel_futures=True)
 
 
-def split_into_batches(rows: Iterable[Row], num_bytes_of: Callable[[Row], int], num_images: int) -> Iterator[list[Row]]:
-    """Rows, `num_images` at a time, or fewer if their images are large."""
-    chunk: list[Row] = []
+def split_into_batches(
+    rows: Iterable[Item], num_bytes_of: Callable[[Item], int], batch_size: int
+) -> Iterator[list[Item]]:
+    """Yield `batch_size` rows at a time, or fewer if their images are large."""
+    batch: list[Item] = []
     num_bytes = 0
     for row in rows:
-        chunk.append(row)
+        batch.append(row)
         num_bytes += num_bytes_of(row)
-        if len(chunk) == num_images or num_bytes > MAX_BATCH_BYTES:
-            yield chunk
-            chunk, num_bytes = [], 0
-    if chunk:
-        yield chunk
+        if len(batch) == batch_size or num_bytes > MAX_BATCH_BYTES:
+            yield batch
+            batch, num_bytes = [], 0
+    if batch:
+        yield batch
 
 
 def group_by_shape(images: Sequence[np.ndarray]) -> list[list[int]]:
-    """Which images are of the same size: those can be one batch."""
+    """Return the indices of the images of each shape, which can be one batch."""
     groups = defaultdict(list)
-    for i, image in enumerate(images):
-        groups[image.shape].append(i)
+    for index, image in enumerate(images):
+        groups[image.shape].append(index)
     return list(groups.values())

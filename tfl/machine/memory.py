@@ -1,4 +1,4 @@
-"""How much main memory this process may still take, and what becomes of what it frees."""
+"""The main memory that this process may still take."""
 
 import os
 import re
@@ -6,51 +6,72 @@ import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 
 def available_memory(root: Path = Path("/")) -> int:
-    """Bytes of main memory that this process may still take; an accelerator's own memory is not looked at.
+    """Return the bytes of main memory that this process may still take; an accelerator's own does not count.
 
-    The least of what the system can give, what each memory limit of its cgroups leaves, and what RLIMIT_AS leaves.
-    Where the system does not say what is free, all its memory counts. Another process may take it in the meantime.
+    It is the least of what the system can give, what each memory limit of the process's cgroups leaves, and
+    what RLIMIT_AS leaves. Where the system does not say what is free, all its memory counts. Another process
+    may take it in the meantime.
 
     Args:
       root: the folder that holds `proc` and `sys`.
     """
-    free = _number(root / "proc/meminfo", r"^MemAvailable:\s+(\d+) kB")
-    rooms = [_physical_memory() if free is None else free * 1024, *_cgroup_rooms(root)]
+    free = _read_number(root / "proc/meminfo", r"^MemAvailable:\s+(\d+) kB")
+    left = [_physical_memory() if free is None else free * 1024, *_left_by_cgroups(root)]
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    mapped = _number(root / "proc/self/status", r"^VmSize:\s+(\d+) kB")
+    mapped = _read_number(root / "proc/self/status", r"^VmSize:\s+(\d+) kB")
     if limit != resource.RLIM_INFINITY and mapped is not None:
-        rooms.append(limit - mapped * 1024)
-    return max(0, min(rooms))
+        left.append(limit - mapped * 1024)
+    return max(0, min(left))
 
 
-# Of cgroup v2 and v1: the limit, what is in use, and what of that is file pages that the kernel drops when pressed.
+class _CgroupFiles(NamedTuple):
+    """The files of one version of cgroups.
+
+    Attributes:
+      root: the folder of the whole hierarchy.
+      limit: the file with the limit, in bytes.
+      usage: the file with the memory in use, in bytes.
+      cached: the line of `memory.stat` that counts file pages, which the kernel drops under pressure.
+    """
+
+    root: str
+    limit: str
+    usage: str
+    cached: str
+
+
+# By the controller that `/proc/self/cgroup` names: version 2 names none, version 1 names memory.
 _CGROUP_FILES = {
-    "": ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-    "memory": ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    "": _CgroupFiles("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    "memory": _CgroupFiles(
+        "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+    ),
 }
 
 
-def _cgroup_rooms(root: Path) -> Iterator[int]:
-    """What each memory limit on the way from this process's cgroup up to the root leaves, in bytes.
+def _left_by_cgroups(root: Path) -> Iterator[int]:
+    """Yield the bytes that each memory limit leaves, from this process's cgroup up to the root.
 
-    Inside a container the path in `/proc/self/cgroup` may be the host's, and the container's own files stand at the
-    root: hence also the parents of a path that is not there.
+    Inside a container the path in `/proc/self/cgroup` may be the host's, while the container's own files
+    stand at the root. So the parents of a path that does not exist count too.
     """
-    for line in _text(root / "proc/self/cgroup").splitlines():
+    for line in _read_text(root / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
-        name = "memory" if "memory" in controllers.split(",") else controllers
-        if name not in _CGROUP_FILES:
+        controller = "memory" if "memory" in controllers.split(",") else controllers
+        if controller not in _CGROUP_FILES:
             continue
-        top, limit_file, usage_file, cached = _CGROUP_FILES[name]
-        folder = root / top / path.lstrip("/")
-        for each in (folder, *folder.parents):
-            limit, usage = _number(each / limit_file), _number(each / usage_file)
+        files = _CGROUP_FILES[controller]
+        own = root / files.root / path.lstrip("/")
+        for folder in (own, *own.parents):
+            limit, usage = _read_number(folder / files.limit), _read_number(folder / files.usage)
             if limit is not None and usage is not None:
-                yield limit - usage + (_number(each / "memory.stat", rf"^{cached} (\d+)") or 0)
+                cached = _read_number(folder / "memory.stat", rf"^{files.cached} (\d+)") or 0
+                yield limit - usage + cached
 
 
 def _physical_memory() -> int:
@@ -60,13 +81,13 @@ def _physical_memory() -> int:
         return sys.maxsize
 
 
-def _number(path: Path, pattern: str = r"^(\d+)") -> int | None:
-    """The number that a line of a file holds; None if there is no such file or line."""
-    found = re.search(pattern, _text(path), re.MULTILINE)
+def _read_number(path: Path, pattern: str = r"^(\d+)") -> int | None:
+    """Return the number in the first line that matches; None if there is no such file or line."""
+    found = re.search(pattern, _read_text(path), re.MULTILINE)
     return int(found[1]) if found else None
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

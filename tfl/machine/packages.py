@@ -1,4 +1,4 @@
-"""Packages that one option needs and others do not: extras of the distribution; and packages that nobody needs."""
+"""Optional packages: extras of the distribution that one option needs, and packages to keep from being imported."""
 
 import contextlib
 import importlib
@@ -8,14 +8,12 @@ from typing import Any
 
 from tfl.errors import ExtraError
 
-WITHOUT_EXTRA = {"saved-model": "TensorFlow", "keras": "Keras and the backend of KERAS_BACKEND"}
-
 
 def require_package(module: str, extra: str) -> Any:
-    """An optional package's module, imported now.
+    """Import and return an optional package's module.
 
     Raises:
-      ExtraError: it cannot be imported; which extra brings it.
+      ExtraError: it cannot be imported; the extra that installs it.
     """
     try:
         return importlib.import_module(module)
@@ -25,7 +23,12 @@ def require_package(module: str, extra: str) -> Any:
 
 @contextlib.contextmanager
 def hide_packages(*packages: str) -> Iterator[None]:
-    """Inside, packages that nothing has imported so far cannot be imported."""
+    """Let packages that were not imported before be missing inside.
+
+    For libraries that import what tfl does not use: Keras (3.15) spends 2 s on matplotlib and sklearn, and
+    OpenVINO (2026.4.1) reports its import through `openvino_telemetry`. Puts None into `sys.modules`, and
+    takes it out again.
+    """
     names = [name for name in packages if name not in sys.modules]
     sys.modules.update(dict.fromkeys(names))  # type: ignore[arg-type]
     try:
@@ -36,7 +39,5 @@ def hide_packages(*packages: str) -> Iterator[None]:
 
 
 def missing_package_error(error: ImportError, extra: str) -> ExtraError:
-    """What to say where a package of an extra, or of a format that needs none, could not be imported."""
-    if extra in WITHOUT_EXTRA:
-        return ExtraError(f"{extra} needs {WITHOUT_EXTRA[extra]}, which cannot be imported here: {error}")
+    """Return the error for a package of an extra that cannot be imported."""
     return ExtraError(f"{extra} needs a package that cannot be imported ({error}): pip install '.[{extra}]'")

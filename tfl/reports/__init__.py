@@ -1,1 +1,1 @@
-"""What the commands found, in text and pictures; made from plain records alone."""
+"""Reports: records formatted as text for people."""

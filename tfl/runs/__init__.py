@@ -1,1 +1,1 @@
-"""One training: its record, training, evaluation, calibration, few-shot study."""
+"""Runs: one training each, with its record, metrics, calibration and pictures; and few-shot studies."""

@@ -1,70 +1,79 @@
-"""How many images a recipe needs: accuracy by the number of training images of each class."""
+"""A few-shot study: how accurate each recipe is by the number of training images per class."""
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypedDict
 
 import numpy as np
 
-from tfl import engine, heads
-from tfl.cache import open_cache
+from tfl import engine
+from tfl.cache import Cache, open_cache
 from tfl.errors import RunError
 from tfl.files.paths import expand_user
-from tfl.heads import LabelledFeatures
+from tfl.heads import RECIPES, Recipe
+from tfl.heads.model import compute_logits
+from tfl.heads.rows import LabelledFeatures, read_rows, split_rows
+from tfl.heads.search import search
+from tfl.heads.selection import require_selection
 from tfl.machine.keras_settings import pin_keras_settings
 from tfl.metrics import measure
-from tfl.reports import figures
-from tfl.runs.run import next_free_folder, require_memory
-from tfl.specs.recipes import (
-    Best,
-    Grid,
-    Knn,
-    Logistic,
-    Mlp,
-    Recipe,
-    Reference,
-    Ridge,
-    Selection,
-    Shots,
-    recipe_name,
-    with_one_setting,
-)
+from tfl.runs.few_shot_record import FewShotRecord, FewShotResult
+from tfl.runs.figures.few_shot import draw_few_shot
+from tfl.runs.folder import next_free_folder
+from tfl.runs.json_files import write_json
+from tfl.runs.memory import require_memory
+from tfl.specs.training import Selection, Shots
 from tfl.text import to_file_name
 
-RECIPES: tuple[Recipe, ...] = (Reference(), Grid(), Logistic(), Ridge(), Mlp(), Knn())
-COPIES_TO_DIVIDE = 0.0, 2.0  # each view as read, as divided, and what is made of the part to measure on
-LEAST_TO_CHOOSE = 10  # images of a class: below, a recipe's settings are not chosen but its own
-SHARE_TO_CHOOSE = 0.2  # of so few images
+COPIES_TO_DIVIDE = (
+    0.0,
+    2.0,
+)  # each view as read and as divided, and what is made of the part to measure on
+MIN_SHOTS_TO_CHOOSE = 10  # images per class; with fewer, a recipe takes its one setting and chooses nothing
+SHARE_TO_CHOOSE = 0.2  # of the images that a recipe is given
+
+RECORD = "shots.json"
+PICTURE = "shots.png"
 
 
-class Result(TypedDict):
-    """A recipe with so many images of each class: accuracies of every draw, in 0..1, and seconds of all draws."""
+@dataclass(frozen=True)
+class Pool:
+    """The rows of a study.
 
-    recipe: str
-    shots: int
-    mean: float
-    standard_deviation: float
-    accuracies: list[float]
-    seconds: float
+    Attributes:
+      train: rows to draw from.
+      val: rows to measure on.
+    """
+
+    cache: Cache
+    selection: Selection
+    train: LabelledFeatures
+    val: LabelledFeatures
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each label."""
+        return self.selection.classes or self.cache.class_names
 
 
 @pin_keras_settings()
 def study_shots(
     cache_path: Path,
     shots: Shots,
-    recipes: Sequence[Recipe] = RECIPES,
-    selection: Selection = Selection(),  # noqa: B008 -- frozen
+    recipes: Sequence[Recipe] = (),
+    selection: Selection = Selection(),
     runs_dir: Path = Path("runs"),
-    on_result: Callable[[Result], None] = lambda result: None,
+    on_result: Callable[[FewShotResult], None] = lambda result: None,
 ) -> Path:
-    """Fit every recipe on a few images of each class, drawn anew `shots.repeats` times; leave a table and a picture.
+    """Fit every recipe on a few images of each class, in `shots.repeats` random draws; leave a table and a picture.
 
-    All draws are measured on one validation part of the training rows, which none of them holds: to choose a recipe by
-    this table is no choice on the test rows, which are not read. A recipe with settings to choose does so on a fifth of
-    the images it is given, where those are at least ten of each class.
+    All draws are measured on one validation part of the training rows, from which nothing is drawn.
+    So a recipe can be chosen by this table: test rows are not read. From ten images per class on, a
+    recipe chooses its settings on a fifth of the images that it is given.
+
+    Args:
+      recipes: which to compare; all that are not compound if empty.
 
     Returns:
       A folder with `shots.json` (how the study was made, and its `results`) and `shots.png`.
@@ -73,80 +82,111 @@ def study_shots(
       RunError: a class has fewer images than shots.
     """
     cache = open_cache(cache_path)
-    names = selection.classes or cache.class_names
-    if any(isinstance(recipe, Best) for recipe in recipes):
-        raise RunError("a study of few images compares recipes; best is none of its own: leave --recipe best out")
-    heads.require_selection(cache, selection)
+    recipes = recipes or _list_recipes()
+    _require_simple(recipes)
+    require_selection(cache, selection)
     require_memory(cache, "a study of few images", selection, COPIES_TO_DIVIDE)
-    pool, val, _ = heads.split_rows(heads.read_rows(cache, "train", selection), selection.validation_fraction, 0, names)
-    _require_enough(pool, max(shots.shots), names)
+    pool = _split_pool(cache, selection)
+    _require_enough(pool, max(shots.shots))
     results = []
-    for num_shots in shots.shots:
-        draws = list(_draws(pool, num_shots, shots.repeats))
-        for recipe in recipes:
-            started = time.perf_counter()
-            accuracies = [_accuracy(recipe, few, num_shots, val, names) for few in draws]
-            results.append(
-                Result(
-                    recipe=recipe_name(recipe),
-                    shots=num_shots,
-                    mean=float(np.mean(accuracies)),
-                    standard_deviation=float(np.std(accuracies, ddof=1)) if len(draws) > 1 else 0.0,
-                    accuracies=accuracies,
-                    seconds=round(time.perf_counter() - started, 2),
-                )
+    for result in _measure_all(pool, shots, recipes):
+        results.append(result)
+        on_result(result)
+    record = _make_record(pool, shots, recipes, results)
+    return _write_study(record, runs_dir, f"{to_file_name(cache.path.stem)}-shots")
+
+
+def _list_recipes() -> list[Recipe]:
+    return [kind() for kind in RECIPES.values() if not kind.is_compound]
+
+
+def _require_simple(recipes: Sequence[Recipe]) -> None:
+    for recipe in recipes:
+        if recipe.is_compound:
+            raise RunError(
+                f"a study of few images compares recipes, and {recipe.name} runs several: leave --recipe "
+                f"{recipe.name} out"
             )
-            on_result(results[-1])
-    description = {
-        "cache": cache.path.name,
-        "fingerprint": cache.spec.fingerprint,
-        "selection": asdict(selection),
-        "recipes": {recipe_name(recipe): asdict(recipe) for recipe in recipes},
-        "repeats": shots.repeats,
-        "validation_rows": val.num_rows,
-        "versions": engine.library_versions(),
-        "device": engine.device_name(),
-        "results": results,
-    }
-    return _leave(description, runs_dir, f"{to_file_name(cache.path.stem)}-shots")
 
 
-def _require_enough(pool: LabelledFeatures, num_shots: int, class_names: tuple[str, ...]) -> None:
-    counts = np.bincount(pool.labels, minlength=pool.num_classes)
-    if counts.min() < num_shots:
-        name = class_names[int(counts.argmin())]
-        if not counts.min():
-            raise RunError(f"class {name!r} has no training images; name the others with --classes")
+def _split_pool(cache: Cache, selection: Selection) -> Pool:
+    class_names = selection.classes or cache.class_names
+    rows = read_rows(cache, "train", selection)
+    train, val, _ = split_rows(rows, selection.validation_fraction, 0, class_names)
+    return Pool(cache, selection, train, val)
+
+
+def _require_enough(pool: Pool, num_shots: int) -> None:
+    counts = np.bincount(pool.train.labels, minlength=pool.train.num_classes)  # (c,)
+    name, least = pool.class_names[int(counts.argmin())], counts.min()
+    if not least:
+        raise RunError(f"class {name!r} has no training images; name the others with --classes")
+    if least < num_shots:
         raise RunError(
-            f"class {name!r} has {counts.min()} images beside the validation part, fewer than {num_shots} shots; "
+            f"class {name!r} has {least} images beside the validation part, fewer than {num_shots} shots; "
             "choose smaller --shots or a smaller --validation-fraction"
         )
 
 
-def _draws(pool: LabelledFeatures, num_shots: int, repeats: int) -> Iterator[LabelledFeatures]:
-    """So many images of each class, by the seeds 0, 1, 2..."""
-    for seed in range(repeats):
-        rng = np.random.default_rng(seed)
-        of_classes = (np.flatnonzero(pool.labels == label) for label in range(pool.num_classes))
-        few = pool.part(np.concatenate([rng.permutation(rows)[:num_shots] for rows in of_classes]))
-        yield replace(few, class_weights=np.ones(pool.num_classes, np.float32))  # as many of each: they count the same
+def _measure_all(pool: Pool, shots: Shots, recipes: Sequence[Recipe]) -> Iterator[FewShotResult]:
+    for num_shots in shots.shots:
+        draws = [_draw(pool.train, num_shots, seed) for seed in range(shots.repeats)]
+        for recipe in recipes:
+            yield _measure_recipe(recipe, num_shots, draws, pool)
 
 
-def _accuracy(
-    recipe: Recipe, few: LabelledFeatures, num_shots: int, val: LabelledFeatures, class_names: tuple[str, ...]
-) -> float:
-    if num_shots >= LEAST_TO_CHOOSE:
-        fitting, choosing, everything = heads.split_rows(few, SHARE_TO_CHOOSE, recipe.seed, class_names)
-        model = heads.search(recipe, fitting, choosing).refit(everything)
+def _draw(rows: LabelledFeatures, num_shots: int, seed: int) -> LabelledFeatures:
+    """Return that many random rows of each class."""
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for label in range(rows.num_classes):
+        of_class = np.flatnonzero(rows.labels == label)
+        drawn.append(rng.permutation(of_class)[:num_shots])
+    # There are as many rows of each class, so that all classes count the same.
+    return replace(rows.part(np.concatenate(drawn)), class_weights=np.ones(rows.num_classes, np.float32))
+
+
+def _measure_recipe(recipe: Recipe, num_shots: int, draws: Sequence[LabelledFeatures], pool: Pool) -> FewShotResult:
+    started = time.perf_counter()
+    accuracies = [_measure_draw(recipe, draw, num_shots, pool) for draw in draws]
+    return FewShotResult(
+        recipe=recipe.name,
+        shots=num_shots,
+        mean=float(np.mean(accuracies)),
+        standard_deviation=float(np.std(accuracies, ddof=1)) if len(draws) > 1 else 0.0,
+        accuracies=accuracies,
+        seconds=round(time.perf_counter() - started, 2),
+    )
+
+
+def _measure_draw(recipe: Recipe, draw: LabelledFeatures, num_shots: int, pool: Pool) -> float:
+    """Return the accuracy of a head that is fitted on one draw."""
+    if num_shots >= MIN_SHOTS_TO_CHOOSE:
+        fitting, choosing, everything = split_rows(draw, SHARE_TO_CHOOSE, recipe.seed, pool.class_names)
+        head = search(recipe, fitting, choosing).refit(everything)
     else:
-        model = heads.search(with_one_setting(recipe), few, None).head
-    return measure(heads.compute_logits(model, val.features), val.labels).accuracy
+        head = search(recipe.with_one_setting(), draw, None).head
+    return measure(compute_logits(head, pool.val.features), pool.val.labels).accuracy
 
 
-def _leave(description: dict[str, Any], runs_dir: Path, stem: str) -> Path:
+def _make_record(pool: Pool, shots: Shots, recipes: Sequence[Recipe], results: list[FewShotResult]) -> FewShotRecord:
+    return FewShotRecord(
+        cache=pool.cache.path.name,
+        fingerprint=pool.cache.spec.fingerprint,
+        selection=pool.selection,
+        recipes={recipe.name: asdict(recipe) for recipe in recipes},
+        repeats=shots.repeats,
+        validation_rows=pool.val.num_rows,
+        versions=engine.library_versions(),
+        device=engine.device_name(),
+        results=results,
+    )
+
+
+def _write_study(record: FewShotRecord, runs_dir: Path, stem: str) -> Path:
     folder = next_free_folder(expand_user(runs_dir), stem)
     folder.mkdir(parents=True)
-    (folder / "shots.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    title = f"accuracy on {description['validation_rows']:,} held-out training images, by images of each class"
-    figures.draw_shots(description["results"], title, folder / "shots.png")
+    write_json(folder / RECORD, record)
+    title = f"accuracy on {record.validation_rows:,} held-out training images, by images of each class"
+    draw_few_shot(record.results, title, folder / PICTURE)
     return folder

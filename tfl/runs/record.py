@@ -1,361 +1,186 @@
-"""What the JSON files of a run folder say, read strictly: they may be damaged, or a stranger's.
+"""The record of a run, `run.json`: everything that a training was made from.
 
-One reader for all of them, one check for each, and the digests that show whether a file is still what training wrote.
+The file may be damaged, or a stranger's: every field is checked when it is read.
 """
 
-import json
 import os
-import typing
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Annotated, Any, NoReturn
+
+import msgspec
 
 from tfl.errors import RunError, TflError
-from tfl.files import strict_json
+from tfl.files.codec import NotNegative, Share, decode_record, encode_record
 from tfl.files.strict_json import quote
-from tfl.specs import ROLES, CacheSpec
-from tfl.specs.recipes import RECIPES, Best, Recipe, Selection
+from tfl.heads import RECIPES, Recipe
+from tfl.runs.calibration import Calibration
+from tfl.runs.checksums import CHECKSUMS, RECORD, require_file, require_unchanged
+from tfl.runs.history import Choice
+from tfl.runs.json_files import read_json
+from tfl.specs import CacheSpec, View
+from tfl.specs.training import Selection
 
-CHECKSUMS = "checksums.json"
-DESCRIPTION = "run.json"
-METRICS = "metrics.json"
-HISTORY = "history.json"
-MAX_METRICS_BYTES = 256 << 20  # of 1,000 classes they have 22 MB
 MAX_REASON = 400  # characters
-TEMPERATURES = (9e-4, 1.1e3)  # `metrics.fit_temperature` looks between 1e-3 and 1e3
-KEYS_OF_METRICS = {"num_rows", "accuracy", "accuracy_interval_95", "loss", "accuracy_per_class"}
-Trained = Mapping[str, Any]
+
+# `metrics.fit_temperature` looks between 1e-3 and 1e3.
+Temperature = Annotated[float, msgspec.Meta(ge=9e-4, le=1.1e3)]
 
 
-def read_json(path: Path, max_bytes: int = strict_json.MAX_JSON_BYTES) -> Any:
-    """Return what a JSON file of a run folder says.
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """The content of `run.json`: everything that a training was made from.
 
-    Raises:
-      RunError: see `strict.read_json`.
+    Fields with a default may be missing: older versions did not write them.
+
+    Attributes:
+      cache: path of the cache file, relative to the run folder.
+      spec: of the cache; resolved.
+      settings: what the recipe was given, in JSON's types; see `decode_recipe`.
+      selection: the rows, views and classes that were asked for.
+      views: the views that the head was trained on; the head's features are their mean.
+      chosen: the setting that validation rows chose; None for a recipe without choices.
+      temperature, is_temperature_folded, decision_threshold: see `Calibration`.
+      streamed: whether the features were read anew in every epoch.
+      seconds: of the whole training.
+      tfl: version of tfl.
+      versions: of the libraries.
+      has_checksums: whether the folder has `checksums.json`.
     """
-    try:
-        return strict_json.read_json(path, max_bytes)
-    except ValueError as error:
-        raise RunError(f"{path} is not JSON as tfl writes it: {error}; train again") from error
 
+    cache: Annotated[str, msgspec.Meta(min_length=1, pattern="^[^\0]*$")]
+    fingerprint: str | None = None
+    spec: CacheSpec
+    class_names: Annotated[tuple[str, ...], msgspec.Meta(min_length=2)]
+    recipe: str
+    settings: dict[str, Any]
+    selection: Selection
+    views: tuple[View, ...] | None = None
+    chosen: Choice | None = None
+    temperature: Temperature | None = None
+    is_temperature_folded: bool = False
+    decision_threshold: Share | None = None
+    streamed: bool | None = None
+    seconds: NotNegative | None = None
+    tfl: str | None = None
+    versions: dict[str, str] | None = None
+    device: str | None = None
+    has_checksums: bool = False
 
-def require_file(path: Path) -> None:
-    """Refuse what is no plain file.
+    def __post_init__(self) -> None:
+        _require_spec(self)
+        _require_choice(self)
+        _require_class_names(self)
+        _require_views(self)
+        _require_calibration(self)
 
-    Raises:
-      RunError: see `strict.require_file`.
-    """
-    try:
-        strict_json.require_file(path)
-    except ValueError as error:
-        raise RunError(f"{path} is no file of a run: {error}; train again") from error
+    def decode_recipe(self) -> Recipe:
+        """Return the recipe with the settings that it was given."""
+        kind = RECIPES.get(self.recipe)
+        if kind is None:
+            _refuse("recipe", self.recipe, f"one of {', '.join(RECIPES)}")
+        recipe: Recipe = decode_record(encode_record(self.settings), kind)
+        return recipe
 
-
-# ---- digests
-
-
-def write_checksums(folder: Path) -> None:
-    """Leave the digests of all files of a run folder in it."""
-    digests = {path.name: strict_json.hash_file(path) for path in sorted(folder.iterdir()) if path.is_file()}
-    (folder / CHECKSUMS).write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
-
-
-def read_checksums(folder: Path) -> dict[str, str] | None:
-    """Return the digest that each file had after training; None for a run from before they were noted.
-
-    Raises:
-      RunError: the file of digests is damaged.
-    """
-    path = folder / CHECKSUMS
-    if not os.path.lexists(path):
-        return None
-    digests = read_json(path)
-    is_sound = (
-        isinstance(digests, dict) and all(map(strict_json.is_digest, digests.values())) and DESCRIPTION in digests
-    )
-    if not is_sound:
-        raise RunError(f"{path} does not list the sha256 of each file of the run; train again")
-    return dict(digests)
-
-
-def require_unchanged(path: Path, digests: Mapping[str, str] | None) -> None:
-    """Refuse a file of a run folder that is not what training wrote.
-
-    Args:
-      digests: see `read_checksums`; of a run without them nothing is known.
-
-    Raises:
-      RunError: it has changed, or is not there.
-    """
-    require_file(path)
-    if digests is None:
-        return
-    if path.name not in digests:
-        raise RunError(f"{path} was added after training; {CHECKSUMS} lists {', '.join(sorted(digests))}")
-    try:
-        found = strict_json.hash_file(path)
-    except ValueError as error:
-        raise RunError(f"{path} cannot be held against its digest: {error}; train again") from error
-    if found != digests[path.name]:
-        raise RunError(
-            f"{path} was changed after training: its sha256 is {found[:12]}..., {digests[path.name][:12]}... was "
-            "expected; take the run folder from a backup, or train again"
-        )
-
-
-# ---- run.json
-
-
-class _RefusedError(Exception):
-    """A value is not what was expected."""
+    @property
+    def calibration(self) -> Calibration:
+        """The temperature and the decision threshold."""
+        return Calibration(self.temperature, self.is_temperature_folded, self.decision_threshold)
 
 
 def _refuse(what: str, value: Any, expected: str) -> NoReturn:
-    raise _RefusedError(f"{what} is {quote(value)}; expected {expected}")
+    raise RunError(f"{what} is {quote(value)}; expected {expected}")
 
 
-def read_description(folder: Path, digests: Mapping[str, str] | None) -> dict[str, Any]:
-    """Return what `run.json` says, every value of the type and range that `train` writes.
+def _require_spec(record: RunRecord) -> None:
+    if Path(record.cache).is_absolute():
+        _refuse("cache", record.cache, "the cache file's path, relative to the run folder")
+    if not record.spec.is_resolved:
+        _refuse("spec", "one in words", "a spec with digests and versions")
+    if record.fingerprint not in (None, record.spec.fingerprint):
+        _refuse("fingerprint", record.fingerprint, f"that of the spec, {record.spec.fingerprint}")
+
+
+def _require_choice(record: RunRecord) -> None:
+    recipe, chosen = record.decode_recipe(), record.chosen
+    if recipe.is_compound and (chosen is None or chosen.begun is None):
+        _refuse(
+            "chosen",
+            chosen,
+            f"what the recipe {record.recipe} has chosen, and how many recipes were begun",
+        )
+    if chosen is not None and chosen.recipe not in RECIPES:
+        _refuse("chosen: recipe", chosen.recipe, f"one of {', '.join(RECIPES)}")
+
+
+def _require_class_names(record: RunRecord) -> None:
+    names, selected = record.class_names, record.selection.classes
+    if len(set(names)) != len(names):
+        _refuse("class_names", list(names), "two or more different names")
+    if selected and names != selected:
+        _refuse("class_names", list(names), f"the classes that were selected, {quote(list(selected))}")
+
+
+def _require_views(record: RunRecord) -> None:
+    selected, made = record.selection.views, record.spec.views
+    if not set(selected) <= set(made):
+        _refuse("selection: views", list(selected), f"some of the cache's, {', '.join(made)}")
+    views = selected or made
+    if record.views not in (None, views):
+        _refuse("views", record.views, f"those that were selected, {', '.join(views)}")
+
+
+def _require_calibration(record: RunRecord) -> None:
+    if record.is_temperature_folded and record.temperature is None:
+        _refuse("is_temperature_folded", True, "true only with a temperature")
+    if record.decision_threshold is not None and len(record.class_names) != 2:
+        _refuse("decision_threshold", record.decision_threshold, "null, for there are not two classes")
+
+
+def read_run_record(folder: Path, digests: Mapping[str, str] | None) -> RunRecord:
+    """Return the content of `run.json`.
+
+    Args:
+      digests: see `read_checksums`.
 
     Raises:
-      RunError: the file is gone, has changed, or does not describe a run of this version of tfl.
+      RunError: the file is gone, was changed, or does not describe a run of this version of tfl.
     """
-    path = folder / DESCRIPTION
+    path = folder / RECORD
     try:
         require_file(path)
     except RunError as error:
-        reason = str(error) if os.path.lexists(path) else "it has no run.json"
+        reason = str(error) if os.path.lexists(path) else f"it has no {RECORD}"
         raise RunError(f"{folder} is not a run folder: {reason}; `tfl train CACHE` makes one") from error
     require_unchanged(path, digests)
-    description = read_json(path)
-    keys = {"cache", "spec", "class_names", "recipe", "settings"}
-    if not isinstance(description, dict) or not keys <= set(description):
-        raise RunError(f"{path} does not describe a run; expected the keys {', '.join(sorted(keys))}")
-    if description.get("has_checksums") is True and digests is None:
+    values = read_json(path)
+    _require_keys(path, values)
+    if values.get("has_checksums") is True and digests is None:
         raise RunError(f"{folder} is not whole: {CHECKSUMS}, which training left in it, is gone; train again")
+    return _decode_run_record(path, values)
+
+
+def _require_keys(path: Path, values: Any) -> None:
+    keys = {"cache", "spec", "class_names", "recipe", "settings"}
+    if not isinstance(values, dict) or not keys <= set(values):
+        raise RunError(f"{path} does not describe a run; expected the keys {', '.join(sorted(keys))}")
+
+
+def _decode_run_record(path: Path, values: dict[str, Any]) -> RunRecord:
     try:
-        for check in (_check_cache, _check_recipe, _check_class_names, _check_views, _check_scores, _check_rest):
-            check(description)
-    except (_RefusedError, TflError) as error:
-        text = " ".join(str(error).split("\n"))[:MAX_REASON]
-        raise RunError(f"{path} describes no training of this version of tfl: {text}") from error
-    return description
+        return decode_record(_upgrade(values), RunRecord)
+    except (ValueError, TflError) as error:
+        reason = " ".join(str(error).split("\n"))[:MAX_REASON]
+        raise RunError(f"{path} describes no training of this version of tfl: {reason}") from error
 
 
-def spec_of(description: Trained) -> CacheSpec:
-    """Return the spec of the cache that a run was trained on."""
-    return CacheSpec.from_json(json.dumps(description["spec"]))
-
-
-def recipe_of(description: Trained) -> Recipe:
-    """Return the recipe with the settings that it was given."""
-    name = description["recipe"]
-    kind = RECIPES.get(name) if isinstance(name, str) else None
-    if kind is None:
-        _refuse("recipe", name, f"one of {', '.join(RECIPES)}")
-    recipe: Recipe = _plain(kind, description["settings"], "settings")
-    return recipe
-
-
-def selection_of(description: Trained) -> Selection:
-    """Return which rows, views and classes were chosen; runs from before this was noted had all."""
-    selection: Selection = _plain(Selection, description.get("selection", {}), "selection")
-    return selection
-
-
-def _plain(kind: type, values: Any, what: str) -> Any:
-    """Return a frozen dataclass of plain values and tuples from what JSON made of it."""
-    if not isinstance(values, dict):
-        _refuse(what, values, "an object")
-    hints = typing.get_type_hints(kind)
-    names = {field.name for field in fields(kind)}
-    if unknown := sorted(set(values) - names):
-        _refuse(what, unknown[0], f"no setting but {', '.join(sorted(names))}")
-    for name, value in values.items():
-        if not _fits(value, hints[name]):
-            _refuse(f"{what}: {name}", value, f"a value of the type {_name_of(hints[name])}")
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value from JSON is one of a type as the recipes have them."""
-    if typing.get_origin(hint) is tuple:
-        inner = typing.get_args(hint)[0]
-        return isinstance(value, list) and all(_fits(item, inner) for item in value)
-    if typing.get_origin(hint) is Literal:
-        return isinstance(value, str) and value in typing.get_args(hint)
-    if hint is float:
-        return is_number(value)
-    return type(value) is hint
-
-
-def _name_of(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value from JSON is a number; `true` is none."""
-    return type(value) in (int, float)
-
-
-def _check_cache(description: Trained) -> None:
-    cache = description["cache"]
-    if not isinstance(cache, str) or not cache or "\0" in cache or Path(cache).is_absolute():
-        _refuse("cache", cache, "the cache file's path, relative to the run folder")
-    spec = spec_of(description)
-    if not spec.is_resolved:
-        _refuse("spec", "one in words", "a spec with digests and versions")
-    if description.get("fingerprint", spec.fingerprint) != spec.fingerprint:
-        _refuse("fingerprint", description["fingerprint"], f"that of the spec, {spec.fingerprint}")
-
-
-def _check_recipe(description: Trained) -> None:
-    recipe = recipe_of(description)
-    chosen = description.get("chosen")
-    if isinstance(recipe, Best) and chosen is None:
-        _refuse("chosen", chosen, "what the recipe best has chosen")
-    if chosen is None:
-        return
-    if not isinstance(chosen, dict) or not isinstance(chosen.get("setting"), dict):
-        _refuse("chosen", chosen, "an object with recipe and setting")
-    if not isinstance(chosen.get("recipe"), str) or chosen["recipe"] not in RECIPES:
-        _refuse("chosen: recipe", chosen.get("recipe"), f"one of {', '.join(RECIPES)}")
-    if isinstance(recipe, Best) and not _is_count(chosen.get("begun")):
-        _refuse("chosen: begun", chosen.get("begun"), "how many recipes were begun")
-    for name, value in chosen["setting"].items():
-        if not _is_setting(value):
-            _refuse(f"chosen: setting: {quote(name)}", value, "a number, a text, or a list of them")
-
-
-def _is_setting(value: Any) -> bool:
-    values = value if isinstance(value, list) else [value]
-    return all(item is None or isinstance(item, str | int | float) for item in values)
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value > 0
-
-
-def _check_class_names(description: Trained) -> None:
-    names = description["class_names"]
-    are_texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    if not are_texts or len(names) < 2 or len(set(names)) != len(names):
-        _refuse("class_names", names, "two or more different names")
-    chosen = list(selection_of(description).classes)
-    if chosen and names != chosen:
-        _refuse("class_names", names, f"the classes that were selected, {quote(chosen)}")
-
-
-def _check_views(description: Trained) -> None:
-    chosen, made = selection_of(description).views, spec_of(description).views
-    if not set(chosen) <= set(made):
-        _refuse("selection: views", list(chosen), f"some of the cache's, {', '.join(made)}")
-    views = list(chosen or made)
-    if description.get("views", views) != views:
-        _refuse("views", description["views"], f"those that were selected, {', '.join(views)}")
-
-
-def _check_scores(description: Trained) -> None:
-    temperature, is_folded = description.get("temperature"), description.get("is_folded", False)
-    threshold = description.get("decision_threshold")
-    low, high = TEMPERATURES
-    if temperature is not None and not (is_number(temperature) and low <= temperature <= high):
-        _refuse("temperature", temperature, f"null or a number in {low:g}..{high:g}")
-    if type(is_folded) is not bool or (is_folded and temperature is None):
-        _refuse("is_folded", is_folded, "true or false, and true only with a temperature")
-    if threshold is not None and not (is_number(threshold) and 0 <= threshold <= 1):
-        _refuse("decision_threshold", threshold, "null or a number in 0..1")
-    if threshold is not None and len(description["class_names"]) != 2:
-        _refuse("decision_threshold", threshold, "null, for it is of two classes")
-
-
-def _check_rest(description: Trained) -> None:
-    """What is only shown: it is there, and of its type, or it is not there."""
-    kinds: dict[str, tuple[Callable[[Any], bool], str]] = {
-        "streamed": (lambda value: type(value) is bool, "true or false"),
-        "seconds": (lambda value: is_number(value) and value >= 0, "a number of seconds"),
-        "tfl": (lambda value: isinstance(value, str), "a version"),
-        "device": (lambda value: isinstance(value, str), "a text"),
-        "versions": (_are_texts, "an object of texts"),
-    }
-    for name, (is_sound, expected) in kinds.items():
-        if description.get(name) is not None and not is_sound(description[name]):
-            _refuse(name, description[name], expected)
-
-
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
-
-
-# ---- metrics.json and history.json
-
-
-def read_metrics(path: Path, class_names: tuple[str, ...]) -> dict[str, Any]:
-    """Return what `metrics.json` says, by role, every value of the type that `train` writes.
-
-    Raises:
-      RunError: it does not hold metrics of these classes.
-    """
-    metrics = read_json(path, MAX_METRICS_BYTES)
-    try:
-        if not isinstance(metrics, dict) or not set(metrics) <= set(ROLES):
-            _refuse("it", metrics, f"metrics by role, of {', '.join(ROLES)}")
-        for role, of_role in metrics.items():
-            _check_metrics(role, of_role, class_names)
-    except _RefusedError as error:
-        raise RunError(f"{path} holds no metrics of this run: {error}; train again") from error
-    return metrics
-
-
-def _check_metrics(role: str, metrics: Any, class_names: tuple[str, ...]) -> None:
-    if not isinstance(metrics, dict):
-        _refuse(role, metrics, "an object")
-    if missing := sorted(KEYS_OF_METRICS - set(metrics)):
-        _refuse(f"{role}: {missing[0]}", None, "a value")
-    if not (type(metrics["num_rows"]) is int and metrics["num_rows"] >= 0):
-        _refuse(f"{role}: num_rows", metrics["num_rows"], "a number of rows")
-    for name in ("accuracy", "balanced_accuracy", "top_5_accuracy", "roc_auc", "average_precision"):
-        if not _is_share(metrics.get(name)):
-            _refuse(f"{role}: {name}", metrics[name], "null or a number in 0..1")
-    for name in ("loss", "calibration_error"):
-        if not (metrics.get(name) is None or (is_number(metrics[name]) and metrics[name] >= 0)):
-            _refuse(f"{role}: {name}", metrics[name], "null or a number that is not negative")
-    if not _is_interval(metrics["accuracy_interval_95"]):
-        _refuse(f"{role}: accuracy_interval_95", metrics["accuracy_interval_95"], "null or two numbers in 0..1")
-    per_class = metrics["accuracy_per_class"]
-    if not isinstance(per_class, dict) or list(per_class) != list(class_names):
-        _refuse(f"{role}: accuracy_per_class", per_class, f"a share of each class, {', '.join(class_names[:20])}")
-    if not all(map(_is_share, per_class.values())):
-        _refuse(f"{role}: accuracy_per_class", per_class, "null or a number in 0..1 for each class")
-
-
-def _is_share(value: Any) -> bool:
-    return value is None or (is_number(value) and 0 <= value <= 1)
-
-
-def _is_interval(value: Any) -> bool:
-    return value is None or (
-        isinstance(value, list) and len(value) == 2 and None not in value and all(map(_is_share, value))
-    )
-
-
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """Return what `history.json` says: an entry for each epoch.
-
-    Raises:
-      RunError: it holds none.
-    """
-    history = read_json(path)
-    if not isinstance(history, list) or not history or not all(map(_is_epoch, history)):
-        raise RunError(f"{path} holds no epochs, each with epoch, loss and accuracy; train again")
-    return history
-
-
-def _is_epoch(entry: Any) -> bool:
-    return (
-        isinstance(entry, dict)
-        and _is_count(entry.get("epoch"))
-        and all(is_number(value) for value in entry.values())
-        and {"loss", "accuracy"} <= set(entry)
-    )
+def _upgrade(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of `run.json` as today's version would have written it."""
+    upgraded = dict(values)
+    if "is_folded" in values and "is_temperature_folded" not in values:
+        upgraded["is_temperature_folded"] = upgraded.pop("is_folded")
+    selection = values.get("selection", {})
+    if isinstance(selection, dict):  # before this was a setting, every selection of rows was trained on
+        upgraded["selection"] = {"allow_missing_classes": True, **selection}
+    return upgraded

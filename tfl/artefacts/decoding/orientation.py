@@ -1,46 +1,33 @@
 """The orientation that a camera wrote into an encoded image, read and applied inside a TensorFlow graph.
 
-As Pillow's `ImageOps.exif_transpose` does it: by the tag of the Exif data's first directory, or where that has none by
-`tiff:Orientation` in XMP. Exif data that is absent, damaged or cut short turns nothing. Whatever place a file
-names, nothing beyond its end is read.
+The rules are those of Pillow's `ImageOps.exif_transpose`: the tag in the first directory of the
+Exif data counts, or, if it has none, `tiff:Orientation` in XMP. Exif data that is absent, damaged
+or cut short turns nothing. Whatever position a file names, nothing beyond its end is read.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
-from tfl.artefacts.decoding.encoded import begins, by_beginning, contains, number, slice_of
-from tfl.artefacts.decoding.headers import JPEG, PNG, RIFF
+from tfl.artefacts.decoding.encoded import contains, is_equal, starts_with
+from tfl.artefacts.decoding.headers import JPEG
+from tfl.artefacts.decoding.metadata import EXIF, Metadata, find_metadata, make_empty
 
 ORIENTATION = 0x0112  # the tag
 UPRIGHT, ABSENT = 1, -1
-# Of each type that a tag can have, TIFF 6.0's and LONG8: bytes of one value. Whole numbers alone are an orientation.
+# Bytes of one value of each type that a tag can have (TIFF 6.0, and LONG8). Only whole numbers are
+# an orientation.
 UNIT_BYTES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8)
 WHOLE_NUMBERS = (3, 4, 6, 8, 9, 13, 16)
 ENTRY_BYTES = 12
-BIG, LITTLE = (b"MM\0*", b"MM*\0"), (b"II*\0", b"II\0*")  # how Exif data of each byte order begins
-EXIF, XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"  # how segments of a JPEG begin
-MOST_EXIF_BYTES = 1 << 17  # in several segments of a JPEG
-MOST_SEGMENTS = 2048  # of a JPEG, or chunks of a WebP, that are looked at
-# How many bytes after a marker of a JPEG the next one is sought; markers below 0xC0 are none.
-WITH_LENGTH, LAST = 0, -1
-WITHOUT_LENGTH = (0x00, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE))
-JPEG_STEPS = [WITH_LENGTH if marker >= 0xC0 else LAST for marker in range(256)]
-for without in WITHOUT_LENGTH:
-    JPEG_STEPS[without] = 2
-JPEG_STEPS[0xDA], JPEG_STEPS[0xFF] = LAST, 1  # the first scan; padding
+# First bytes of Exif data in each byte order.
+BIG = (b"MM\0*", b"MM*\0")
+LITTLE = (b"II*\0", b"II\0*")
 XMP_TAG = b"tiff:Orientation"
 
 
-class Metadata(NamedTuple):
-    """Exif data, uint8 `(m,)`, without `Exif` before it, and XMP, a string; each empty where there is none."""
-
-    exif: Any
-    xmp: Any
-
-
-def upright(pixels: Any, encoded: Any) -> Any:
-    """Turn and mirror pixels, uint8 `(h, w, 3)`, as the image that they were decoded from says."""
+def turn_upright(pixels: Any, encoded: Any) -> Any:
+    """Turn and mirror pixels, uint8 `(h, w, 3)`, as their encoded image says."""
 
     def swapped() -> Any:
         return tf.transpose(pixels, [1, 0, 2])
@@ -54,58 +41,49 @@ def upright(pixels: Any, encoded: Any) -> Any:
         7: lambda: swapped()[::-1, ::-1],
         8: lambda: swapped()[::-1],
     }
-    branches = [(value, ways[value]) for value in ways]
-    turned = tf.switch_case(_shifted(of(encoded)), [way for _, way in branches], default=lambda: pixels)
+    index = _branch_index(read_orientation(encoded))
+    turned = tf.switch_case(index, list(ways.values()), default=lambda: pixels)
     return tf.ensure_shape(turned, (None, None, 3))
 
 
-def _shifted(orientation: Any) -> Any:
-    """The branch of an orientation, from 0; what is none of 2 to 8 goes to the default."""
+def _branch_index(orientation: Any) -> Any:
+    """Return the branch of an orientation, from 0; -1, the default branch, unless it is one of 2 to 8."""
     is_known = (orientation >= 2) & (orientation <= 8)
     return tf.cast(tf.where(is_known, orientation - 2, -1), tf.int32)
 
 
-def of(encoded: Any) -> Any:
-    """The orientation of a JPEG, PNG or WebP, int64; 1 is upright, and so is what is none of 1 to 8."""
-    ways = {JPEG: lambda: _in_jpeg(encoded), PNG: lambda: _in_png(encoded), RIFF: lambda: _in_webp(encoded)}
-    may_have = contains(encoded, EXIF) | contains(encoded, XMP_TAG) | ~begins(encoded, JPEG)
-    # Most JPEGs have neither, and need no walk.
-    found = Metadata(*tf.cond(may_have, lambda: by_beginning(encoded, ways, _no_metadata), _no_metadata))
-    tag = _tag(found.exif)
-    return tf.cond(tag == ABSENT, lambda: _in_xmp(found.xmp), lambda: tag)
+def read_orientation(encoded: Any) -> Any:
+    """Return the orientation of a JPEG, PNG or WebP, int64; 1 is upright, and so is all that is not 1 to 8."""
+    may_have = contains(encoded, EXIF) | contains(encoded, XMP_TAG) | ~starts_with(encoded, JPEG)
+    # Most JPEGs have neither: their segments need not be followed.
+    found = Metadata(*tf.cond(may_have, lambda: find_metadata(encoded), make_empty))
+    tag = _read_tag(found.exif)
+    return tf.cond(tag == ABSENT, lambda: _read_xmp(found.xmp), lambda: tag)
 
 
-def _no_metadata() -> Metadata:
-    return Metadata(tf.zeros(0, tf.uint8), tf.constant(b""))
-
-
-def _absent() -> Any:
+def _no_orientation() -> Any:
     return tf.constant(ABSENT, tf.int64)
 
 
-def _tag(exif: Any) -> Any:
-    """The orientation tag of Exif data (a TIFF file without an image), or ABSENT."""
+def _read_tag(exif: Any) -> Any:
+    """Return the orientation tag of Exif data (a TIFF file without an image), or ABSENT."""
     head = tf.concat([exif, [0] * 4], axis=0)[:4]
-    is_big, is_little = (tf.reduce_any([_equal(head, magic) for magic in magics]) for magics in (BIG, LITTLE))
+    is_big, is_little = (tf.reduce_any([is_equal(head, magic) for magic in magics]) for magics in (BIG, LITTLE))
     is_tiff = (is_big | is_little) & (tf.size(exif) >= 8)
-    return tf.cond(is_tiff, lambda: _tag_of_tiff(tf.cast(exif, tf.int64), is_big), _absent)
+    return tf.cond(is_tiff, lambda: _read_tiff_tag(tf.cast(exif, tf.int64), is_big), _no_orientation)
 
 
-def _equal(values: Any, magic: bytes) -> Any:
-    """Whether bytes, uint8 `(..., m)`, are these; `(...)`."""
-    return tf.reduce_all(values == tf.constant(list(magic), tf.uint8), axis=-1)
+def _read_tiff_tag(values: Any, is_big: Any) -> Any:
+    """Return the orientation in a TIFF's first directory, or ABSENT; all its entries are read at once.
 
-
-def _tag_of_tiff(values: Any, is_big: Any) -> Any:
-    """Look at the entries of the first directory together: tag, type, count, and a value or where it is.
-
-    The first entry of the tag counts. An entry without a value is passed over, and so is one whose values are more than
-    the data; one whose values reach beyond the end is the last that is read.
+    An entry has a tag, a type, a count, and a value or its position. The first entry with the tag
+    counts. Entries without a value are skipped, and so are those with more values than there is
+    data. An entry whose values reach beyond the end is the last that is read.
     """
     size = tf.size(values, tf.int64)
 
     def numbers(places: Any, num_bytes: int) -> Any:
-        """Of so many bytes from each of the places, in the byte order of the file."""
+        """Return the numbers of `num_bytes` bytes at each position, in the byte order of the file."""
         order = tf.range(num_bytes, dtype=tf.int64)
         around = tf.clip_by_value(places[..., None] + order, 0, size - 1)
         powers = tf.where(is_big, num_bytes - 1 - order, order)
@@ -133,12 +111,13 @@ def _tag_of_tiff(values: Any, is_big: Any) -> Any:
         number = tf.reduce_sum(digits * 256 ** tf.where(is_big, length - 1 - powers, powers))
         return tf.where(tf.reduce_any(kinds[first] == WHOLE_NUMBERS) & (number > 0), number, UPRIGHT)
 
-    return tf.cond(tf.size(found) > 0, value, _absent)
+    return tf.cond(tf.size(found) > 0, value, _no_orientation)
 
 
-def _in_xmp(xmp: Any) -> Any:
-    """The digit of the first `tiff:Orientation="6` or `tiff:Orientation>6`; 1 stands behind all, for when none is."""
-    tails = tf.concat([tf.strings.split([xmp], XMP_TAG).values[1:], [b">1"]], axis=0)  # (n,)
+def _read_xmp(xmp: Any) -> Any:
+    """Return the digit of the first `tiff:Orientation="6` or `tiff:Orientation>6`; 1 if there is none."""
+    found = tf.strings.split([xmp], XMP_TAG).values[1:]
+    tails = tf.concat([found, [b">1"]], axis=0)  # (n,); the last is for when there is no other
     tails = tf.strings.join([tails, b"   "])
     is_quoted = tf.strings.substr(tails, 0, 2) == b'="'
     is_element = tf.strings.substr(tails, 0, 1) == b">"
@@ -147,106 +126,3 @@ def _in_xmp(xmp: Any) -> Any:
     digits = tf.cast(codes, tf.int64) - ord("0")
     is_value = (is_quoted | is_element) & (digits >= 0) & (digits <= 9)
     return tf.boolean_mask(digits, is_value)[0]
-
-
-def _in_jpeg(encoded: Any) -> Metadata:
-    """Exif data may come in several segments, and is joined; of XMP the last segment counts."""
-    size = tf.strings.length(encoded)
-    values = tf.io.decode_raw(tf.strings.join([encoded, b"\0\0\0\0"]), tf.uint8)
-    places = _applications(tf.cast(values, tf.int32), size)  # (s,)
-    starts, ends = places + 4, places + 2 + _length(values, places)
-    is_exif, is_xmp = (_holds(values, starts, ends, opening) for opening in (EXIF, XMP))
-    is_within = ends <= size
-    exif_starts = tf.boolean_mask(starts, is_exif & is_within)
-    exif_ends = tf.boolean_mask(ends, is_exif & is_within)
-    joined = tf.ragged.range(exif_starts + len(EXIF), exif_ends).values[:MOST_EXIF_BYTES]
-    xmp_starts = tf.concat([[size], tf.boolean_mask(starts, is_xmp & is_within)], axis=0)
-    xmp_ends = tf.concat([[size], tf.boolean_mask(ends, is_xmp & is_within)], axis=0)
-    xmp = slice_of(encoded, xmp_starts[-1], xmp_ends[-1] - xmp_starts[-1])
-    return Metadata(_unprefixed(tf.gather(values, joined)), xmp)
-
-
-def _length(values: Any, places: Any) -> Any:
-    """The lengths of the segments of a JPEG that begin in these places, without the two bytes of the marker."""
-    high, low = (tf.cast(tf.gather(values, places + offset), tf.int32) for offset in (2, 3))
-    return 256 * high + low
-
-
-def _holds(values: Any, starts: Any, ends: Any, opening: bytes) -> Any:
-    """Which of these stretches begin so."""
-    places = tf.minimum(starts[:, None] + tf.range(len(opening)), tf.size(values) - 1)
-    return _equal(tf.gather(values, places), opening) & (starts + len(opening) <= ends)
-
-
-def _applications(values: Any, size: Any) -> Any:
-    """The places of a JPEG's APP1 segments, `(s,)`; its markers are followed up to the first scan.
-
-    Args:
-      values: its bytes, and four more, int32.
-    """
-    steps = tf.constant(JPEG_STEPS, tf.int32)
-
-    def goes_on(count: Any, place: Any, seen: Any) -> Any:
-        return (count < MOST_SEGMENTS) & (place < size)
-
-    def move(count: Any, place: Any, seen: Any) -> tuple[Any, ...]:
-        lead, marker, high, low = tf.unstack(values[place : place + 4], 4)
-        step = tf.where(lead == 0xFF, steps[marker], 1)
-        after = place + tf.where(step == WITH_LENGTH, 2 + tf.maximum(256 * high + low, 2), step)
-        return count + 1, tf.where(step == LAST, size, after), seen.write(count, place)
-
-    seen = tf.TensorArray(tf.int32, 0, dynamic_size=True, element_shape=())
-    places = tf.while_loop(goes_on, move, (tf.constant(0), tf.constant(2), seen))[2].stack()
-    is_application = (tf.gather(values, places) == 0xFF) & (tf.gather(values, places + 1) == 0xE1)
-    return tf.boolean_mask(places, is_application)
-
-
-def _unprefixed(exif: Any) -> Any:
-    """Without one `Exif` before it; some programs write another."""
-    head = tf.concat([exif, tf.zeros(len(EXIF), tf.uint8)], axis=0)[: len(EXIF)]
-    return exif[tf.where(_equal(head, EXIF) & (tf.size(exif) >= len(EXIF)), len(EXIF), 0) :]
-
-
-def _in_png(encoded: Any) -> Metadata:
-    """The chunk eXIf, found by its name; four bytes that are no chunk's name have no length before them that fits."""
-    pieces = tf.strings.length(tf.strings.split([encoded], b"eXIf").values)  # (p,)
-    places = tf.cumsum(pieces)[:-1] + 4 * tf.range(tf.size(pieces) - 1)  # of the name
-    size = tf.strings.length(encoded)
-    around = tf.clip_by_value(places[:, None] + tf.range(-4, 0), 0, size - 1)
-    lengths = tf.cast(tf.gather(tf.io.decode_raw(encoded, tf.uint8), around), tf.int64)  # (p, 4)
-    lengths = tf.reduce_sum(lengths * tf.constant([1 << 24, 1 << 16, 1 << 8, 1], tf.int64), axis=1)
-    is_chunk = tf.cast(places, tf.int64) + 8 + lengths <= tf.cast(size, tf.int64)
-    first = tf.concat([tf.boolean_mask(places, is_chunk), [size]], axis=0)[0]
-    length = tf.concat([tf.boolean_mask(lengths, is_chunk), [0]], axis=0)[0]
-    return Metadata(_exif_of(slice_of(encoded, first + 4, length)), tf.constant(b""))
-
-
-def _exif_of(chunk: Any) -> Any:
-    """The bytes of a chunk of PNG or WebP, which begins with one `Exif`, two or none."""
-    return _unprefixed(_unprefixed(tf.io.decode_raw(chunk, tf.uint8)))
-
-
-def _in_webp(encoded: Any) -> Metadata:
-    """The chunks EXIF and XMP of an extended WebP whose flags announce them."""
-    is_extended = (tf.strings.substr(encoded, 12, 4) == b"VP8X") & (tf.strings.length(encoded) > 20)
-    flags = tf.cond(is_extended, lambda: number(encoded, 20, 1), lambda: tf.constant(0, tf.int64))
-    exif = tf.cond(flags // 8 % 2 == 1, lambda: _chunk(encoded, b"EXIF"), lambda: b"")
-    xmp = tf.cond(flags // 4 % 2 == 1, lambda: _chunk(encoded, b"XMP "), lambda: b"")
-    return Metadata(_exif_of(exif), xmp)
-
-
-def _chunk(encoded: Any, name: bytes) -> Any:
-    """What a WebP's first chunk of a name holds: four bytes of name, four of length, and so many, made even."""
-    size = tf.strings.length(encoded)
-
-    def goes_on(count: Any, place: Any, found: Any) -> Any:
-        return (count < MOST_SEGMENTS) & (place + 8 <= size)
-
-    def move(count: Any, place: Any, found: Any) -> tuple[Any, ...]:
-        claimed = tf.minimum(number(encoded, place + 4, 4), tf.cast(size, tf.int64))
-        length = tf.cast(claimed, tf.int32)
-        is_here = tf.strings.substr(encoded, place, 4) == name
-        here = tf.cond(is_here, lambda: slice_of(encoded, place + 8, length), lambda: found)
-        return count + 1, tf.where(is_here, size, place + 8 + length + length % 2), here
-
-    return tf.while_loop(goes_on, move, (tf.constant(0), tf.constant(12), tf.constant(b"")))[2]

@@ -1,49 +1,106 @@
 """LiteRT (formerly TensorFlow Lite), converted by TensorFlow and run by `ai-edge-litert`."""
 
+import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import tensorflow as tf
+if TYPE_CHECKING:
+    import numpy as np
 
-from tfl.artefacts.combined import Combined
-from tfl.artefacts.formats.saved_model import IMAGES, answers_of
-from tfl.files.scratch import scratch_folder
-from tfl.machine.packages import require_package
+    from tfl.artefacts.combined import Combined
+    from tfl.artefacts.formats.format import Answer, Format, ReadImages
+
+CALL = """from ai_edge_litert.interpreter import Interpreter
+
+serve = Interpreter("MODEL/model.tflite", num_threads=4).get_signature_runner("serving_default")
+answers = serve(images=images)  # probabilities, logits, class_index; n of 1 or more"""
+
+SAFETY = "Opening it runs no code of the file: it is data, read in place."
 
 
-def save(combined: Combined, path: Path, quantize: str, calibration: Sequence[np.ndarray]) -> None:
+def make_format() -> "Format":
+    """Return the record of this format."""
+    from tfl.artefacts.formats.format import FLOAT16, FLOAT32, INT8, Format
+
+    return Format(
+        name="litert",
+        summary="LiteRT",
+        file="model.tflite",
+        save=save,
+        open_model=open_model,
+        call=CALL,
+        safety=SAFETY,
+        packages=("ai-edge-litert",),
+        extra="litert",
+        quantizations=(FLOAT32, FLOAT16, INT8),
+        is_traced_by_tensorflow=True,
+        needs_portable_resizing=True,
+        compute_dtypes=("float32",),
+    )
+
+
+def save(combined: "Combined", path: Path, quantize: str, read_images: "ReadImages") -> None:
     """Write the file: signature `serving_default`, one image or more.
 
-    Args:
-      quantize: `none`; `float16`: weights are stored rounded, and widened when the file is opened; `int8`: weights and
-        activations are 8-bit integers.
-      calibration: of int8, images `(h, w, 3)` on which the ranges of activations are measured.
+    `float16` stores weights rounded, and widens them when the file is opened; `int8` makes weights
+    and activations 8-bit integers.
     """
-    require_package("ai_edge_litert.interpreter", "litert")  # what the gate needs
+    from tfl.files.scratch import scratch_folder
+    from tfl.machine.packages import require_package
 
-    # No `not_empty`: a padding that depends on n makes every shape behind it unknown to the XNNPACK delegate.
-    @tf.function(input_signature=[IMAGES], autograph=False)  # type: ignore[untyped-decorator]
-    def serve(images: Any) -> dict[str, Any]:
-        return answers_of(combined.head(combined.network(combined.shown(images), training=False)))
-
-    def samples() -> Iterator[dict[str, np.ndarray]]:
-        return ({"images": image[None]} for image in calibration)
+    require_package("ai_edge_litert.interpreter", "litert")  # the fresh process needs it
+    import tensorflow as tf
 
     with scratch_folder() as folder:
-        module = tf.Module()
-        module.weights = [each.value for part in (combined.network, combined.head) for each in part.variables]
-        module.serve = serve
-        tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
+        _save_graph(combined, folder)
         converter = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=["serving_default"])
         if quantize != "none":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if quantize == "float16":
             converter.target_spec.supported_types = [tf.float16]
-        elif quantize == "int8":
-            converter.representative_dataset = samples
+        if quantize == "int8":
+            images = read_images()
+            converter.representative_dataset = lambda: _as_inputs(images)
         with warnings.catch_warnings():  # TensorFlow calibrates with an interpreter that it warns of itself
             warnings.filterwarnings("ignore", "\\s*Warning: tf.lite.Interpreter is deprecated", UserWarning)
             path.write_bytes(converter.convert())
+
+
+def _save_graph(combined: "Combined", folder: Path) -> None:
+    """Write a SavedModel with the one signature, to convert."""
+    import tensorflow as tf
+
+    from tfl.artefacts.formats import graph
+
+    # No `graph.pad_empty`: a padding that depends on n makes every later shape unknown to the
+    # XNNPACK delegate.
+    @tf.function(input_signature=[graph.IMAGES], autograph=False)  # type: ignore[untyped-decorator]
+    def serve(images: Any) -> dict[str, Any]:
+        features = combined.network(combined.presentation(images), training=False)  # (n, d)
+        return graph.answers_of(combined.head(features))
+
+    module = tf.Module()
+    module.weights = [each.value for part in (combined.network, combined.head) for each in part.variables]
+    module.serve = serve
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
+
+
+def _as_inputs(images: Any) -> "Iterator[dict[str, np.ndarray]]":
+    """Yield images as the converter takes them, one at a time."""
+    return ({"images": image[None]} for image in images)
+
+
+def open_model(path: Path) -> "Answer":
+    """Open the file with LiteRT's interpreter, on all processors."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=_count_processors())  # its default is one
+    interpreter.allocate_tensors()
+    serve = interpreter.get_signature_runner("serving_default")
+    return lambda images: dict(serve(images=images))
+
+
+def _count_processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

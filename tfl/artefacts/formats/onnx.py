@@ -2,26 +2,60 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-from tfl.artefacts.combined import Combined
-from tfl.artefacts.formats import graph
-from tfl.machine.packages import require_package
+if TYPE_CHECKING:
+    from tfl.artefacts.combined import Combined
+    from tfl.artefacts.formats.format import Answer, Format, ReadImages
 
 OPSET = 18
-LEAST_VALUES = 1024  # of a tensor that is worth being stored in float16
+LEAST_VALUES = 1024  # of a tensor that is worth storing in float16
+
+CALL = """import onnxruntime
+
+session = onnxruntime.InferenceSession("MODEL/model.onnx")
+class_index, logits, probabilities = session.run(["class_index", "logits", "probabilities"], {"images": images})
+class_names = session.get_modelmeta().custom_metadata_map["class_names"]  # JSON"""
+
+SAFETY = "Opening it runs no code of the file: it is data, and ONNX Runtime loads no library that it names."
 
 
-def save(combined: Combined, path: Path, is_float16: bool) -> None:
-    """Write the file: input `images`, outputs as every format has; class names in its metadata, as JSON."""
+def make_format() -> "Format":
+    """Return the record of this format."""
+    from tfl.artefacts.formats.format import FLOAT16, FLOAT32, Format
+
+    return Format(
+        name="onnx",
+        summary="ONNX",
+        file="model.onnx",
+        save=save,
+        open_model=open_model,
+        call=CALL,
+        safety=SAFETY,
+        packages=("tf2onnx", "onnx", "onnxruntime"),
+        extra="onnx",
+        quantizations=(FLOAT32, FLOAT16),
+        is_traced_by_tensorflow=True,
+        needs_portable_resizing=True,
+        takes_empty_batch=True,
+        compute_dtypes=("float32", "float16"),
+    )
+
+
+def save(combined: "Combined", path: Path, quantize: str, read_images: "ReadImages") -> None:
+    """Write the file: input `images`, outputs as in every format; class names in its metadata, as JSON."""
+    from tfl.machine.packages import require_package
+
     tf2onnx = require_package("tf2onnx", "onnx")
     onnx = require_package("onnx", "onnx")
-    require_package("onnxruntime", "onnx")  # what the gate needs
-    # tf2onnx freezes too, but takes a constant that Keras made outside the graph for an input.
-    function = convert_variables_to_constants_v2(graph.traced(combined))
+    require_package("onnxruntime", "onnx")  # the fresh process needs it
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    from tfl.artefacts.formats import graph
+
+    # tf2onnx freezes variables too, but takes a constant that Keras made outside the graph for an
+    # input.
+    function = convert_variables_to_constants_v2(graph.trace(combined))
     outputs = [each.name for each in function.outputs]
     model, _ = tf2onnx.convert.from_graph_def(
         function.graph.as_graph_def(),
@@ -31,26 +65,33 @@ def save(combined: Combined, path: Path, is_float16: bool) -> None:
         tensors_to_rename={"images:0": "images", **dict(zip(outputs, graph.OUTPUTS, strict=True))},
         opset=OPSET,
     )
-    if is_float16:
-        _round(model, onnx)
+    if quantize == "float16":
+        _round_weights(model, onnx)
     onnx.helper.set_model_props(model, {"class_names": json.dumps(combined.class_names)})
     onnx.save(model, path)
 
 
-def _round(model: Any, onnx: Any) -> None:
-    """Weights to float16, and a Cast behind each; ONNX Runtime carries the Casts out once, when it opens the file."""
-    large = [
-        each
-        for each in model.graph.initializer
-        if each.data_type == onnx.TensorProto.FLOAT and np.prod(each.dims) >= LEAST_VALUES
-    ]
+def _round_weights(model: Any, onnx: Any) -> None:
+    """Store weights in float16 with a Cast behind each, which ONNX Runtime carries out once, when it opens the file."""
+    import numpy as np
+
     casts = []
-    for tensor in large:
+    for tensor in model.graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT or np.prod(tensor.dims) < LEAST_VALUES:
+            continue
         values = onnx.numpy_helper.to_array(tensor).astype(np.float16)
-        casts.append(
-            onnx.helper.make_node("Cast", [f"{tensor.name}:float16"], [tensor.name], to=onnx.TensorProto.FLOAT)
-        )
-        tensor.CopyFrom(onnx.numpy_helper.from_array(values, f"{tensor.name}:float16"))
+        stored = f"{tensor.name}:float16"
+        casts.append(onnx.helper.make_node("Cast", [stored], [tensor.name], to=onnx.TensorProto.FLOAT))
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values, stored))
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+
+
+def open_model(path: Path) -> "Answer":
+    """Open the file with ONNX Runtime, on the CPU."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda images: dict(zip(names, session.run(names, {"images": images}), strict=True))

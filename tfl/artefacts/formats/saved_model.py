@@ -1,85 +1,89 @@
-"""TensorFlow's SavedModel: three signatures, class names in the graph, no Keras to load it."""
+"""TensorFlow's SavedModel: three signatures, class names in the graph, no Keras needed to load it."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import keras
-import tensorflow as tf
+if TYPE_CHECKING:
+    import numpy as np
 
-from tfl.artefacts.combined import Combined
-from tfl.artefacts.decoding import decode
+    from tfl.artefacts.combined import Combined
+    from tfl.artefacts.formats.format import Answer, Format, ReadImages
 
-IMAGES = tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")
-IMAGE_BYTES = tf.TensorSpec((None,), tf.string, name="image_bytes")
+CALL = """import tensorflow as tf
 
+serve = tf.saved_model.load("MODEL").signatures["serving_default"]
+answers = serve(images=tf.constant(images))  # probabilities, logits, class_index, class_name"""
 
-class Part:
-    """A Keras model called with weights that a SavedModel stores, in float32 or, rounded, in float16."""
+SAFETY = (
+    "A SavedModel is a program: opening or calling it can read and write files with your rights. Open one only if you "
+    "would run a program of whoever made it."
+)
 
-    def __init__(self, model: keras.Model, is_float16: bool) -> None:
-        self._model = model
-        self._is_float16 = is_float16
-        self.stored = [_rounded(each.value) if is_float16 else each.value for each in model.variables]
+SERVING = """With TensorFlow Serving, which takes encoded images over REST:
 
-    def __call__(self, batch: Any) -> Any:
-        """The model's outputs; float16 weights are widened each time."""
-        if not self._is_float16:
-            return self._model(batch, training=False)
-        weights = [
-            tf.cast(each, variable.dtype) for each, variable in zip(self.stored, self._model.variables, strict=True)
-        ]
-        return self._model.stateless_call([], weights, batch, training=False)[0]
+```sh
+docker run -p 8501:8501 -v "$PWD/MODEL:/models/tfl/1" -e MODEL_NAME=tfl tensorflow/serving
+echo '{"signature_name": "serve_bytes", "instances": [{"b64": "'"$(base64 -w0 photo.jpg)"'"}]}' |
+  curl -d @- http://localhost:8501/v1/models/tfl:predict
+```
 
+Signatures:
 
-def _rounded(variable: Any) -> Any:
-    return tf.Variable(tf.cast(variable, tf.float16) if variable.dtype == tf.float32 else variable, trainable=False)
+- `serving_default` takes `images`, uint8 `(n, h, w, 3)`.
+- `serve_bytes` takes `image_bytes`, strings `(n,)`: JPEG, PNG, WebP, GIF or BMP, each of its own size. A string that
+  cannot be decoded is an error that names its position.
+- `features` takes `images` and returns `features`, the pooled output of the backbone.
 
+The first two return `probabilities`, `logits`, `class_index` and `class_name`.
+`saved_model_cli show --all --dir MODEL` lists them.
 
-def save(combined: Combined, folder: Path, is_float16: bool) -> None:
-    """Write the folder.
-
-    `serving_default` takes `images`, uint8 `(n, h, w, 3)` of any n, h and w; `serve_bytes` takes `image_bytes`, encoded
-    images `(n,)`; both return `probabilities (n, c)`, `logits (n, c)`, `class_index (n,)` and `class_name (n,)`.
-    `features` takes `images` and returns `features (n, d)`. `serve_bytes` refuses an encoded image whose header claims
-    more than `combined.max_image_pixels`, before it decodes any, and turns images as their Exif data says.
-    """
-    network, head = Part(combined.network, is_float16), Part(combined.head, is_float16)
-    names = tf.constant(combined.class_names)
-
-    def answers(features: Any) -> dict[str, Any]:
-        found = answers_of(head(features))
-        return {**found, "class_name": tf.gather(names, found["class_index"])}
-
-    def features_of(pixels: Any, count: Any) -> Any:
-        return network(pixels)[:count]  # (n, d)
-
-    @tf.function(input_signature=[IMAGES], autograph=False)  # type: ignore[untyped-decorator]
-    def features(images: Any) -> dict[str, Any]:
-        return {"features": features_of(combined.shown(not_empty(images)), tf.shape(images)[0])}
-
-    @tf.function(input_signature=[IMAGES], autograph=False)  # type: ignore[untyped-decorator]
-    def serve(images: Any) -> dict[str, Any]:
-        return answers(features_of(combined.shown(not_empty(images)), tf.shape(images)[0]))
-
-    @tf.function(input_signature=[IMAGE_BYTES], autograph=False)  # type: ignore[untyped-decorator]
-    def serve_bytes(image_bytes: Any) -> dict[str, Any]:
-        pixels = decode.decode_all(image_bytes, combined.shown, combined.max_image_pixels)  # (n or 1, v, size, size, 3)
-        by_view = tf.transpose(pixels, [1, 0, 2, 3, 4])
-        return answers(features_of(tf.reshape(by_view, [-1, *pixels.shape[2:]]), tf.shape(image_bytes)[0]))
-
-    module = tf.Module()  # holds the variables alone: loading it needs no Keras
-    module.weights = [*network.stored, *head.stored]
-    module.functions = [serve, serve_bytes, features]
-    signatures = {"serving_default": serve, "serve_bytes": serve_bytes, "features": features}
-    tf.saved_model.save(module, str(folder), signatures=signatures)
+`serve_bytes` turns an image as its Exif data says, as training does (JPEG, PNG and WebP; XMP in JPEG and WebP). It
+does not decode an image that claims more than MAX_IMAGE_PIXELS pixels: the error names its position and its size
+(`tfl export --max-image-pixels`). It refuses animated WebP and BMP with a palette or unusual colour masks. Grey PNG of
+16 bits may be one level off; everything else is decoded to the same pixels as in training."""
 
 
-def not_empty(images: Any) -> Any:
-    """The images, or one black image where there are none: oneDNN's convolutions refuse an empty batch."""
-    is_empty = tf.cast(tf.shape(images)[0] == 0, tf.int32)
-    return tf.pad(images, [[0, is_empty], [0, 0], [0, 0], [0, 0]])
+def make_format() -> "Format":
+    """Return the record of this format."""
+    from tfl.artefacts.formats.format import FLOAT16, FLOAT32, Format
+
+    return Format(
+        name="saved-model",
+        summary="a TensorFlow SavedModel",
+        file="saved_model.pb",
+        save=save,
+        open_model=open_model,
+        call=CALL,
+        safety=SAFETY,
+        runtime="TensorFlow",
+        quantizations=(FLOAT32, FLOAT16),
+        is_traced_by_tensorflow=True,
+        takes_encoded_images=True,
+        takes_empty_batch=True,
+        description_folder="assets.extra",  # the SavedModel format's place for others' files
+        serving=SERVING,
+    )
 
 
-def answers_of(logits: Any) -> dict[str, Any]:
-    """What every format returns: `probabilities (n, c)`, `logits (n, c)` and `class_index (n,)`."""
-    return {"probabilities": tf.nn.softmax(logits), "logits": logits, "class_index": tf.argmax(logits, axis=-1)}
+def save(combined: "Combined", path: Path, quantize: str, read_images: "ReadImages") -> None:
+    """Write the folder of `path`; see `signatures.save`."""
+    from tfl.artefacts.formats import signatures
+
+    signatures.save(combined, path.parent, quantize == "float16")
+
+
+def open_model(path: Path) -> "Answer":
+    """Open the folder of `path` with TensorFlow; the model also takes encoded images, strings `(n,)`."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path.parent))
+    signatures = loaded.signatures
+
+    def answer(images: "np.ndarray") -> "dict[str, np.ndarray]":
+        assert loaded is not None  # keeps the variables, which go when it goes
+        is_encoded = images.dtype.kind == "S"
+        name, argument = ("serve_bytes", "image_bytes") if is_encoded else ("serving_default", "images")
+        found = signatures[name](**{argument: tf.constant(images)})
+        return {name: value.numpy() for name, value in found.items()}
+
+    return answer

@@ -1,5 +1,5 @@
-"""The PyTorch program that tfl is held against, as the seed article writes it and made fair; the only room with torch.
+"""The PyTorch reference that tfl is compared with: the article's program as it is, and a fair one.
 
-It runs in a process of its own, `python -m tfl.comparison.reference FORM FOLDER`, so that neither framework meets the other. The
-folder is a job's: see `tfl.comparison.reference.job`.
+It runs in processes of its own, `python -m tfl.comparison.reference PROGRAM FOLDER`, so that the
+two frameworks never share a process. The folder holds the files of a `Setup`.
 """

@@ -1,28 +1,28 @@
-"""One form of the reference as a program: `python -m tfl.comparison.reference FORM FOLDER`, which takes turns."""
+"""One program of the reference, run in turns: `python -m tfl.comparison.reference PROGRAM FOLDER`."""
 
 import sys
 from pathlib import Path
 
 import torch
 
+from tfl.comparison.lockstep import TurnTaker
 from tfl.comparison.reference import article, fair, parity
-from tfl.comparison.reference.job import Job
-from tfl.machine.lockstep import Turns
+from tfl.comparison.reference.setup import Setup
 
-PLAYS = {
-    "parity": parity.play,
-    "article": article.play,
-    "fair": fair.play_uncached,
-    "fair-cached": fair.play_cached,
+PROGRAMS = {
+    "parity": parity.run,
+    "article": article.run,
+    "fair": fair.run_uncached,
+    "fair-cached": fair.run_cached,
 }
 
 
-def main(form: str, folder: str) -> None:
-    """Play a form's part, with exact float32 and the job's number of threads."""
-    turns, job = Turns(), Job.load(Path(folder))
-    torch.set_num_threads(job.threads)
+def main(program: str, folder: str) -> None:
+    """Run a program with exact float32 and the setup's number of threads."""
+    turns, setup = TurnTaker(), Setup.load(Path(folder))
+    torch.set_num_threads(setup.threads)
     torch.backends.cudnn.allow_tf32 = False
-    PLAYS[form](job, turns)
+    PROGRAMS[program](setup, turns)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""A new last layer, trained as PyTorch's users do it."""
+"""A new last layer, trained as PyTorch users train one."""
 
 import torch
 from torch import nn
 
-from tfl.comparison.reference.job import Start
-from tfl.specs.recipes import Reference
+from tfl.comparison.reference.setup import Start
+from tfl.heads import Reference
 
 
 class Trainer:
-    """A layer and its optimizer: softmax cross-entropy, SGD with momentum."""
+    """A linear layer and its optimizer: softmax cross-entropy, SGD with momentum."""
 
     def __init__(self, start: Start, recipe: Reference, device: torch.device) -> None:
         self.layer = nn.Linear(*start.kernel.shape)
@@ -21,7 +21,7 @@ class Trainer:
         )
 
     def step(self, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """One update by a batch `(m, d)`, and its mean loss before that."""
+        """Update the layer by a batch `(m, d)`, and return its mean loss before the update."""
         self._optimizer.zero_grad()
         loss = nn.functional.cross_entropy(self.layer(features), labels)
         loss.backward()
@@ -29,16 +29,16 @@ class Trainer:
         return loss.detach()
 
     def count_correct(self, features: torch.Tensor, labels: torch.Tensor) -> int:
-        """How many rows are predicted right."""
+        """Return how many rows are classified correctly."""
         with torch.inference_mode():
             return int((self.layer(features).argmax(dim=1) == labels).sum())
 
 
 def fit(features: torch.Tensor, labels: torch.Tensor, start: Start, recipe: Reference) -> tuple[Trainer, list[float]]:
-    """Train on features `(n, d)` and labels `(n,)` that are all on the device, in the orders of `start`.
+    """Train on features `(n, d)` and labels `(n,)`, all on the device, in the orders of `start`.
 
     Returns:
-      The layer trained, and the mean loss of each epoch, in nats.
+      The trained layer, and the mean loss of each epoch, in nats.
     """
     trainer = Trainer(start, recipe, features.device)
     losses = []

@@ -1,44 +1,46 @@
-"""What the reference makes of a few images, step by step, to be held against ours."""
+"""Parity: what the reference computes of a few images, step by step, for comparison with ours."""
 
 import numpy as np
 import torch
 from torch import nn
 
-from tfl.comparison.reference.article import transform
-from tfl.comparison.reference.job import Job
-from tfl.comparison.reference.network import device, pixels, resnet50
-from tfl.machine.lockstep import Turns
+from tfl.comparison.lockstep import TurnTaker
+from tfl.comparison.reference.article import make_transform
+from tfl.comparison.reference.network import build_resnet50, choose_device, preprocess
+from tfl.comparison.reference.setup import Setup
 
 
-def play(job: Job, turns: Turns) -> None:
-    """From `parity.npz`, uint8 `images (n, h, w, 3)` and our `inputs (n, s, s, 3)`, BGR, make `parity-reference.npz`.
+def run(setup: Setup, turns: TurnTaker) -> None:
+    """Read `parity.npz` and write `parity-reference.npz`.
 
-    It holds the reference's own `pixels` and, as its readers resize, by PIL, `pil_pixels`, both as our inputs are; and
-    its `features (n, d)` of our inputs.
+    The first holds `images (n, h, w, 3)` uint8 and our `inputs (n, s, s, 3)`, BGR. The second holds
+    what the reference makes of the images, as our inputs are: `pixels` by its own resizing and
+    `pil_pixels` by PIL's, as the article has it; and `features (n, d)`, what its network makes of
+    our inputs.
     """
-    with np.load(job.folder / "parity.npz") as arrays:
+    with np.load(setup.folder / "parity.npz") as arrays:
         images, inputs = arrays["images"], arrays["inputs"]
-    of_article = transform(job)
-    network = resnet50(job)
+    make_input = make_transform(setup)
+    network = build_resnet50(setup)
     network.fc = nn.Identity()
-    network.eval().to(device())
+    network.eval().to(choose_device())
     with torch.inference_mode():
-        features = network(_nchw(inputs).to(device()))
-        own = pixels(torch.from_numpy(images).to(device()), job)
+        features = network(_to_torch(inputs).to(choose_device()))
+        own = preprocess(torch.from_numpy(images).to(choose_device()), setup)
     np.savez(
-        job.folder / "parity-reference.npz",
-        pixels=_as_ours(own),
-        pil_pixels=_as_ours(torch.stack([of_article(image) for image in images])),
+        setup.folder / "parity-reference.npz",
+        pixels=_to_numpy(own),
+        pil_pixels=_to_numpy(torch.stack([make_input(image) for image in images])),
         features=features.cpu(),
     )
-    turns.end("parity", len(images), version=torch.__version__)
+    turns.end_turn("parity", len(images))
 
 
-def _nchw(inputs: np.ndarray) -> torch.Tensor:
-    """Channels turned around and moved."""
+def _to_torch(inputs: np.ndarray) -> torch.Tensor:
+    """Return BGR `(n, s, s, 3)` as RGB `(n, 3, s, s)`."""
     return torch.from_numpy(np.ascontiguousarray(inputs[..., ::-1].transpose(0, 3, 1, 2)))
 
 
-def _as_ours(tensor: torch.Tensor) -> np.ndarray:
-    """And back."""
+def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    """Return RGB `(n, 3, s, s)` as BGR `(n, s, s, 3)`."""
     return np.asarray(tensor.cpu()).transpose(0, 2, 3, 1)[..., ::-1]

@@ -1,26 +1,39 @@
-"""Keras' ResNet50 weights under torchvision's names, in numpy alone.
+"""Keras' ResNet50 weights ported to torchvision's names, in numpy alone.
 
-Keras' network is "v1": convolutions have biases, and read BGR. torchvision's have none, and read RGB:
+Keras' network is "v1": its convolutions have biases and read BGR. torchvision's have none
+and read RGB. So:
 
-- a convolution's bias b only shifts what BatchNorm subtracts: `(x + b) - mean = x - (mean - b)`;
+- a convolution's bias b moves into the mean that BatchNorm subtracts:
+  `(x + b) - mean = x - (mean - b)`;
 - kernels `(h, w, in, out)` become `(out, in, h, w)`;
-- the first convolution's input channels are turned around.
+- the first convolution's input channels are reversed.
 
-(The strides and the epsilon differ too: `tfl.comparison.reference.network` moves those.)
+Strides and epsilon differ too: `network.move_strides` sets those.
 
-Source: keras/src/applications/resnet.py, `residual_block_v1`; torchvision/models/resnet.py, `Bottleneck`.
+Source: keras/src/applications/resnet.py, `residual_block_v1`; torchvision/models/resnet.py,
+  `Bottleneck`.
 """
 
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-BLOCKS = {2: 3, 3: 4, 4: 6, 5: 3}  # blocks of each stage; He et al. 2015, arXiv:1512.03385, table 1 (50 layers)
-STATISTICS = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+BLOCKS = {
+    2: 3,
+    3: 4,
+    4: 6,
+    5: 3,
+}  # blocks of each stage; He et al. 2015, arXiv:1512.03385, table 1 (50 layers)
+STATISTICS = {
+    "weight": "gamma",
+    "bias": "beta",
+    "running_mean": "moving_mean",
+    "running_var": "moving_variance",
+}
 
 
-def pairs() -> Iterator[tuple[str, str, str]]:
-    """Of every convolution: its name in Keras without `_conv`, torchvision's, and that of the BatchNorm behind it."""
+def list_layers() -> Iterator[tuple[str, str, str]]:
+    """Yield, for every convolution, Keras' name without `_conv`, torchvision's, and that of the BatchNorm after it."""
     yield "conv1", "conv1", "bn1"
     for stage, num_blocks in BLOCKS.items():
         for block in range(num_blocks):
@@ -30,8 +43,11 @@ def pairs() -> Iterator[tuple[str, str, str]]:
             yield from ((f"{keras}_{i}", f"{torch}.conv{i}", f"{torch}.bn{i}") for i in (1, 2, 3))
 
 
-def ported(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The tensors of Keras' ResNet50 without its top, by `weight.path`, as torchvision's `resnet50` names them.
+def port_weights(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return tensors of Keras' ResNet50 without its top as torchvision's `resnet50` has them.
+
+    Args:
+      tensors: by their `weight.path`.
 
     Raises:
       ValueError: a name is missing, or one is left over.
@@ -39,13 +55,15 @@ def ported(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     state: dict[str, np.ndarray] = {}
     left = dict(tensors)
     try:
-        for keras, convolution, norm in pairs():
+        for keras, convolution, norm in list_layers():
             kernel = left.pop(f"{keras}_conv/kernel")  # (h, w, in, out)
             if keras == "conv1":
                 kernel = kernel[:, :, ::-1]
             state[f"{convolution}.weight"] = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
-            state |= {f"{norm}.{theirs}": left.pop(f"{keras}_bn/{ours}") for theirs, ours in STATISTICS.items()}
-            state[f"{norm}.running_mean"] = state[f"{norm}.running_mean"] - left.pop(f"{keras}_conv/bias")
+            for theirs, ours in STATISTICS.items():
+                state[f"{norm}.{theirs}"] = left.pop(f"{keras}_bn/{ours}")
+            bias = left.pop(f"{keras}_conv/bias")
+            state[f"{norm}.running_mean"] = state[f"{norm}.running_mean"] - bias
     except KeyError as error:
         raise ValueError(f"the tensors are not those of ResNet50 without its top: {error} is missing") from error
     if left:

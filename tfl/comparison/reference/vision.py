@@ -1,4 +1,4 @@
-"""Importing torchvision, in one place."""
+"""The import of torchvision."""
 
 import sys
 from types import ModuleType
@@ -9,12 +9,13 @@ import torch
 _declared: list[Any] = []  # a library's operators are gone when it is
 
 
-def torchvision() -> ModuleType:
-    """The package `torchvision`.
+def import_torchvision() -> ModuleType:
+    """Return the package `torchvision`.
 
-    Its wheels for CUDA cannot be imported beside a CPU build of PyTorch (torch 2.13.0+cpu, torchvision 0.28.0:
-    "operator torchvision::nms does not exist"): their compiled operators do not load, yet two of them are referred to.
-    Those two are declared then, without an implementation. It can go when the plain import succeeds there.
+    Its wheels for CUDA cannot be imported beside a CPU build of PyTorch (torch 2.13.0+cpu,
+    torchvision 0.28.0: "operator torchvision::nms does not exist"): their compiled operators do not
+    load, but two of them are referred to. Those two are then declared without an implementation.
+    This can go when the plain import succeeds there.
     """
     try:
         import torchvision

@@ -1,0 +1,118 @@
+"""Tables of recipes on different features and on few images. They take a stored result and return Markdown."""
+
+import statistics
+
+from record import Result
+
+from documentation.blocks import format_table
+from documentation.numbers import GIGABYTE, format_interval, format_number, format_p, format_spread
+
+SUMMARY_ROWS = 4
+
+
+def _recipe_ways(result: Result) -> list[str]:
+    """The ways of the recipes' result, best first."""
+    accuracy = result.results["accuracy"]
+    return sorted(accuracy, key=lambda way: -accuracy[way][0])
+
+
+def _recipe_cells(result: Result, way: str) -> list[str]:
+    found = result.findings["ways"][way]
+    accuracy = format_interval(result.results["accuracy"][way][0], found["interval"])
+    recipe = way.partition(" | ")[0]
+    return [f"`{recipe}`", found["features"], f"{found['columns']:,}", accuracy]
+
+
+def tabulate_recipes(result: Result) -> str:
+    """Accuracy and seconds of every recipe, best first, each tested against the row above."""
+    tests = result.findings.get("mcnemar", {})
+    rows = []
+    for way in _recipe_ways(result):
+        seconds = format_spread(result.results["seconds"][way])
+        p = format_p(tests[way]["p"]) if way in tests else ""
+        rows.append([*_recipe_cells(result, way), seconds, p])
+    header = ["recipe", "features", "columns", "test accuracy (95 % interval)", "seconds", "against the row above"]
+    return format_table(header, rows, align_right=2)
+
+
+def tabulate_precompute(result: Result) -> str:
+    """What the features of the recipes cost."""
+    rows, seen = [], set()
+    for found in result.findings["ways"].values():
+        name = found["features"]
+        if name in seen or not found.get("images_computed"):
+            continue
+        seen.add(name)
+        seconds, images = found["precompute_seconds"], found["images_computed"]
+        cost = [f"{images:,}", format_number(seconds), format_number(images / seconds)]
+        rows.append([name, found["engine"], found["compute_dtype"], *cost, format_number(found["bytes"] / GIGABYTE)])
+    header = ["features", "engine", "arithmetic", "images computed", "seconds", "images/s", "file, GB"]
+    return format_table(header, rows, align_right=3)
+
+
+def tabulate_summary(result: Result) -> str:
+    """Four rows for a front page: the article's recipe, and the best recipes of growing cost."""
+    ways = result.results["accuracy"]
+    seconds = result.results["seconds"]
+    article = [way for way in ways if way.startswith("reference |")][:1]
+    chosen = list(article)
+    # From cheap to dear, a row stands here if it beats all that are cheaper.
+    best = max((ways[way][0] for way in chosen), default=0.0)
+    frontier = []
+    for way in sorted(ways, key=lambda way: seconds[way][0]):
+        if way not in chosen and ways[way][0] > best:
+            best = ways[way][0]
+            frontier.append(way)
+    chosen += spread_evenly(frontier, SUMMARY_ROWS - len(chosen))
+    rows = []
+    for way in chosen:
+        recipe, features, _, accuracy = _recipe_cells(result, way)
+        rows.append([recipe, features, accuracy, format_spread(seconds[way])])
+    header = ["recipe", "features", "test accuracy (95 % interval)", "seconds to train"]
+    return format_table(header, rows, align_right=2)
+
+
+def spread_evenly(items: list[str], count: int) -> list[str]:
+    """Return so many items, the last one among them, evenly spread."""
+    if len(items) <= count:
+        return items
+    step = len(items) / count
+    return [items[round(step * (place + 1)) - 1] for place in range(count)]
+
+
+def tabulate_few_shot(result: Result) -> str:
+    """Mean and standard deviation of the accuracy, by recipe and images per class."""
+    accuracy = result.results["accuracy"]
+    shots = result.settings["shots"]
+    recipes = list(dict.fromkeys(way.rpartition(", ")[0] for way in accuracy))
+    rows = [[f"`{recipe}`", *(format_mean(accuracy[f"{recipe}, {count}"]) for count in shots)] for recipe in recipes]
+    return format_table(["images per class", *map(str, shots)], rows)
+
+
+def format_mean(accuracies: list[float]) -> str:
+    """Return mean ± standard deviation, in per cent."""
+    deviation = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
+    return f"{100 * statistics.mean(accuracies):.1f} ± {100 * deviation:.1f} %"
+
+
+def tabulate_image_size(result: Result) -> str:
+    """Accuracy by image size and layers."""
+    accuracy, intervals = result.results["accuracy"], result.findings["intervals"]
+    rows = []
+    for size in result.settings["sizes"]:
+        ways = [f"{size}, one layer", f"{size}, three layers"]
+        cells = [format_interval(accuracy[way][0], intervals[way]) for way in ways]
+        rows.append([str(size), *cells, format_spread(result.results["precompute_seconds"][f"{size} pixels"])])
+    header = ["`--image-size`", "last layer, `logistic`", "three layers, `ridge`", "seconds of `precompute`"]
+    return format_table(header, rows)
+
+
+def tabulate_quickstart(result: Result) -> str:
+    """Seconds and accuracy of the quickstart."""
+    accuracy = format_interval(result.results["accuracy"]["test"][0], result.findings["interval"])
+    seconds = format_spread(result.results["seconds"]["whole command"])
+    rows = [
+        [f"test accuracy of {result.findings['test_rows']:,} images (95 % interval)", accuracy],
+        ["seconds of the whole command", seconds],
+    ]
+    return format_table(["", "measured"], rows)

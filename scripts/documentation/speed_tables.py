@@ -1,0 +1,156 @@
+"""Tables of speed and memory. They take a stored result and return Markdown."""
+
+from record import Result
+
+from documentation.blocks import format_table
+from documentation.numbers import GIGABYTE, format_number, format_p, format_share, format_spread
+
+NAMES = {
+    "keras predict": "Keras predict on the whole model",
+    "openvino": "OpenVINO",
+    "tensorflow": "TensorFlow",
+    "pytorch": "PyTorch",
+    "keras": "Keras",
+    "jax": "JAX",
+}
+BOUND = " matrix product bound"
+MEGABYTE, MILLISECONDS = 1e6, 1e3
+
+
+def name_way(way: str) -> str:
+    """Return what a way is called in tables and pictures: "OpenVINO, bfloat16"."""
+    if way in NAMES:
+        return NAMES[way]
+    if way.endswith(BOUND):
+        return f"matrix products as a bound, {way.removesuffix(BOUND)}"
+    first, _, rest = way.partition(" ")
+    if first not in NAMES:
+        return way.replace("keras", "Keras")
+    return f"{NAMES[first]}, {rest}" if rest else NAMES[first]
+
+
+def tabulate_extraction(result: Result) -> str:
+    """Images/s of every way, and how many times Keras `predict` that is."""
+    rates = result.results["images_per_second"]
+    over_naive = result.findings["median_over_keras_predict"]
+    fastest_first = sorted(rates, key=lambda way: -over_naive[way])
+    rows = [[name_way(way), format_spread(rates[way]), format_number(over_naive[way])] for way in fastest_first]
+    table = format_table(["forward pass", "images/s", "times Keras predict"], rows)
+    failures = [f"{name_way(way)} failed: `{reason}`" for way, reason in result.failed.items()]
+    return "\n\n".join([table, *failures])
+
+
+def tabulate_bfloat16(result: Result) -> str:
+    """Accuracy in both arithmetics, and whether they differ."""
+    accuracy = result.results["accuracy"]
+    rows = [
+        [f"`{recipe}`"]
+        + [format_share(accuracy[f"{recipe}, {dtype}"][0]) for dtype in ("float32", "bfloat16")]
+        + [format_p(found["mcnemar_p"])]
+        for recipe, found in result.findings.items()
+    ]
+    seconds = result.results["seconds_of_precompute"]
+    shown = {dtype: format_spread(of) for dtype, of in seconds.items()}
+    rows.append(["seconds of `precompute`", shown["float32"], shown["bfloat16"], ""])
+    return format_table([f"test accuracy, {result.settings['test_rows']:,} images", "float32", "bfloat16", ""], rows)
+
+
+def tabulate_arithmetic(result: Result) -> str:
+    """Accuracy in each arithmetic, and whether it differs from the first one's."""
+    accuracy = result.results["accuracy"]
+    dtypes = list(dict.fromkeys(way.rpartition(", ")[2] for way in accuracy))
+    recipes = list(dict.fromkeys(way.rpartition(", ")[0] for way in accuracy))
+    rows = []
+    for recipe in recipes:
+        cells = [f"`{recipe}`"]
+        for dtype in dtypes:
+            found = result.findings.get(f"{recipe}, {dtypes[0]} against {dtype}")
+            p = f" ({format_p(found['p_value'])})" if found else ""
+            cells.append(format_share(accuracy[f"{recipe}, {dtype}"][0]) + p)
+        rows.append(cells)
+    seconds = result.results["precompute_seconds"]
+    rows.append(["seconds of `precompute`", *(format_spread(seconds[dtype]) for dtype in dtypes)])
+    return format_table(["test accuracy", *dtypes], rows)
+
+
+def tabulate_input_pipeline(result: Result) -> str:
+    """Images/s of each source."""
+    names = {"npz": "`.npz`, every row compared with its digest", "TFDS": "TFDS, CIFAR-10"}
+    rates = result.results["images_per_second"]
+    rows = [[names.get(source, source), format_spread(of)] for source, of in rates.items()]
+    return format_table(["source", "images/s"], rows)
+
+
+def tabulate_memory(result: Result) -> str:
+    """Peak memory of precompute and merge."""
+    rows = [
+        [way, format_spread([number / GIGABYTE for number in of]), format_spread(result.results["seconds"][way])]
+        for way, of in result.results["peak_bytes"].items()
+    ]
+    return format_table(["stage", "peak memory, GB", "seconds"], rows)
+
+
+def tabulate_predict_memory(result: Result) -> str:
+    """Peak memory of predict for each format."""
+    rows = []
+    for way, peaks in result.results["peak_bytes"].items():
+        rows.append([f"`{way}`", format_spread([peak / GIGABYTE for peak in peaks])])
+    return format_table(["format", "peak memory, GB"], rows)
+
+
+def tabulate_exported_models(result: Result) -> str:
+    """Size, start-up, latency, throughput, parity and accuracy of every format."""
+    results, findings = result.results, result.findings
+    accuracies = findings.get("accuracy", {})
+    calls = result.settings["calls_in_a_repeat"]["1"]
+    rows = []
+    for way, (size,) in results["bytes"].items():
+        latencies = [MILLISECONDS * seconds / calls for seconds in results["seconds_of_batch_of_1"].get(way, [])]
+        starts = results["start_seconds"].get(way, [])
+        throughput = findings["median_throughput_over_first"].get(way)
+        parity = findings["parity"][way]["largest_difference"]
+        rows.append(
+            [
+                name_format(way),
+                format_number(size / MEGABYTE),
+                format_spread(starts) if starts else "",
+                format_spread(latencies) if latencies else "",
+                format_number(throughput) if throughput else "",
+                format_number(parity),
+                format_share(accuracies[way]) if way in accuracies else "",
+            ]
+        )
+    header = ["format", "MB", "start-up, s", "latency, ms", "throughput", "logits differ by", "accuracy"]
+    return format_table(header, rows)
+
+
+def name_format(way: str) -> str:
+    """Return the name of a format as code, and how it was exported: "`onnx`, float16"."""
+    name, comma, rest = way.partition(", ")
+    return f"`{name}`{comma}{rest}"
+
+
+def tabulate_heads(result: Result) -> str:
+    """Seconds of training heads in several ways."""
+    accuracies = result.findings.get("val_accuracy", {})
+    rows = []
+    for way, seconds in result.results["seconds"].items():
+        accuracy = accuracies.get(way)
+        rows.append([way, format_spread(seconds), format_share(accuracy) if accuracy is not None else ""])
+    return format_table(["way", "seconds", "validation accuracy"], rows)
+
+
+def tabulate_reading(result: Result) -> str:
+    """Seconds of reading a cache in several ways."""
+    rows = [[way, format_spread(seconds)] for way, seconds in result.results["seconds"].items()]
+    return format_table(["read by", "seconds"], rows)
+
+
+def tabulate_recipe_memory(result: Result) -> str:
+    """Memory that each recipe takes, and asks for, in copies of one view's features."""
+    asked = result.results["copies_of_one_view_asked_for"]
+    taken = result.results["copies_of_one_view_taken"]
+    rows = []
+    for way, copies in taken.items():
+        rows.append([way, format_spread(copies, 2), format_spread(asked[way], 2) if way in asked else ""])
+    return format_table(["recipe", "copies taken", "copies asked for"], rows)

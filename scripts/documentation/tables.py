@@ -1,0 +1,65 @@
+"""The tables of measurements by name, each filled from a stored result."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from record import Result, read_result
+
+from documentation import RESULTS, comparison_tables, gpu_tables, recipe_tables, speed_tables
+from documentation.numbers import format_caption
+
+# The name of a block: the stored results that can fill it, the first that is there; and the function that makes a table.
+TABLES: dict[str, tuple[tuple[str, ...], Callable[[Result], str]]] = {
+    "summary": (("recipes",), recipe_tables.tabulate_summary),
+    "recipes": (("recipes",), recipe_tables.tabulate_recipes),
+    "precompute": (("recipes",), recipe_tables.tabulate_precompute),
+    "few-shot": (("few_shot",), recipe_tables.tabulate_few_shot),
+    "image-size": (("image_size",), recipe_tables.tabulate_image_size),
+    "quickstart": (("quickstart",), recipe_tables.tabulate_quickstart),
+    "extraction": (("extraction", "extraction-quick-amx"), speed_tables.tabulate_extraction),
+    "bfloat16": (("bfloat16-cpu",), speed_tables.tabulate_bfloat16),
+    "arithmetic": (("arithmetic",), speed_tables.tabulate_arithmetic),
+    "gpu-rates": (("gpu-rates", "gpu"), gpu_tables.tabulate_rates),
+    "gpu-precision": (("gpu-rates", "gpu"), gpu_tables.tabulate_precision),
+    "gpu-command": (("gpu",), gpu_tables.tabulate_command),
+    "gpu-training": (("gpu",), gpu_tables.tabulate_training),
+    "input-pipeline": (("input_pipeline", "feeding"), speed_tables.tabulate_input_pipeline),
+    "memory": (("memory", "memory-quick"), speed_tables.tabulate_memory),
+    "predict-memory": (("predict_memory", "predict-memory"), speed_tables.tabulate_predict_memory),
+    "exported-models": (("exported_models",), speed_tables.tabulate_exported_models),
+    "heads": (("heads",), speed_tables.tabulate_heads),
+    "reading": (("reading",), speed_tables.tabulate_reading),
+    "recipe-memory": (("recipe_memory",), speed_tables.tabulate_recipe_memory),
+    "hours": (("against_pytorch",), comparison_tables.tabulate_hours),
+    "seconds": (("against_pytorch",), comparison_tables.tabulate_seconds),
+    "parity": (("against_pytorch",), comparison_tables.tabulate_parity),
+    "accuracy": (("against_pytorch",), comparison_tables.tabulate_accuracy),
+}
+
+
+def find_stored(stems: tuple[str, ...], results: Path = RESULTS) -> Path:
+    """Return the first of these results that is stored.
+
+    Raises:
+      FileNotFoundError: none is.
+    """
+    paths = [results / f"{stem}.json" for stem in stems]
+    for path in paths:
+        if path.exists():
+            return path
+    raise FileNotFoundError(f"none of these results is stored: {', '.join(map(str, paths))}")
+
+
+def make_results_block(name: str, page: Path, results: Path = RESULTS) -> str:
+    """Return a table of a stored result with its caption, for a page.
+
+    Raises:
+      ValueError: there is no such table; or its result is no result of a benchmark.
+      FileNotFoundError: its result is not stored.
+    """
+    if name not in TABLES:
+        raise ValueError(f"{page.name} asks for the table {name!r}; known are {', '.join(TABLES)}")
+    stems, tabulate = TABLES[name]
+    stored = find_stored(stems, results)
+    result = read_result(stored)
+    return f"{tabulate(result)}\n\n{format_caption(result, stored, page)}"

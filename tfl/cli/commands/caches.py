@@ -1,0 +1,84 @@
+"""`tfl caches`, `tfl inspect` and `tfl verify`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from tyro.conf import Positional
+
+from tfl.cli.commands.command import AsJson
+from tfl.cli.output import print_json, print_lines
+from tfl.errors import CacheError
+from tfl.files import paths
+from tfl.files.codec import encode_record
+from tfl.reports.caches import format_cache, format_caches
+
+
+@dataclass(frozen=True)
+class Caches:
+    """List the caches, whole and unfinished."""
+
+    cache_dir: Path = Path("cache")
+    """Folder of the cache files."""
+    as_json: AsJson = False
+    """Print JSON."""
+    is_resumable: ClassVar[bool] = False
+
+    def run(self) -> None:
+        """Print a line for each cache."""
+        from tfl.cache import list_overviews
+
+        paths.require_no_file(self.cache_dir)
+        found = list_overviews(self.cache_dir)
+        if self.as_json:
+            print_json(encode_record(found))
+        elif found:
+            print_lines(*format_caches(found))
+        else:
+            print_lines(f"no caches in {self.cache_dir}; `tfl precompute` makes one")
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Print what is in a cache file, or how far an unfinished one is."""
+
+    cache: Positional[Path]
+    """The file that `tfl precompute` made, or is making."""
+    as_json: AsJson = False
+    """Print JSON."""
+    is_resumable: ClassVar[bool] = False
+
+    def run(self) -> None:
+        """Print the description of one cache."""
+        from tfl.cache import inspect
+
+        found = inspect(self.cache)
+        if self.as_json:
+            print_json(encode_record(found))
+        else:
+            print_lines(*format_cache(found))
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Read every byte of a cache file and compare it with what was written; exit code 1 if one differs."""
+
+    cache: Positional[Path]
+    """The file that `tfl precompute` made."""
+    as_json: AsJson = False
+    """Print JSON."""
+    is_resumable: ClassVar[bool] = False
+
+    def run(self) -> None:
+        """Print whether the file is whole."""
+        from tfl.cache import verify
+
+        problems = verify(self.cache)
+        if self.as_json:
+            print_json({"path": str(self.cache), "problems": problems})
+        elif not problems:
+            num_bytes = self.cache.stat().st_size
+            print_lines(f"{self.cache}: every byte is what was written ({num_bytes:,} bytes)")
+        if problems:
+            lines = [f"  {problem}" for problem in problems]
+            raise CacheError(f"{self.cache} is damaged; remove it and precompute again:", *lines)

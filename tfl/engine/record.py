@@ -1,0 +1,44 @@
+"""The record of an engine: one way to run a network's forward pass."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+Shape = tuple[int | None, ...]
+Compiled = Callable[[Any], Any]
+"""A batch to the model's output; tensors stay where the Keras backend computes."""
+
+
+def keep_network(network: keras.Model, compute_dtype: str) -> keras.Model:
+    """Return the network as it is."""
+    return network
+
+
+def find_no_obstacle(compute_dtype: str) -> str:
+    """Return the obstacle of a Keras backend that Keras has started: none."""
+    return ""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Everything that varies by engine.
+
+    Attributes:
+      name: as caches keep it, and as `--engine` calls it.
+      compile: a model, the shape of its batches and a compute dtype to its compiled forward pass.
+      prepare: a network and its compute dtype to the network that the engine is given.
+      find_obstacle: a compute dtype to the reason why the engine cannot serve here; empty if it can.
+      is_backend: it is the Keras backend of the same name, which `--engine keras` means.
+      is_preferred: `--engine auto` takes it where it can serve.
+      packages: distributions whose versions count, beside those of the Keras backend.
+    """
+
+    name: str
+    compile: Callable[[keras.Model, Shape, str], Compiled]
+    prepare: Callable[[keras.Model, str], keras.Model] = keep_network
+    find_obstacle: Callable[[str], str] = find_no_obstacle
+    is_backend: bool = False
+    is_preferred: bool = False
+    packages: tuple[str, ...] = ()

@@ -1,0 +1,1 @@
+"""Pictures of runs, one file each; drawn from records, without a display."""

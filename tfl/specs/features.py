@@ -1,0 +1,61 @@
+"""FeatureSpec: everything that decides the value of one image's features."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+from tfl.errors import SpecError
+from tfl.specs.limits import MAX_IMAGE_SIZE
+from tfl.specs.spec import DIGEST_PREFIX, Spec, to_file_stem
+
+FEATURE_REVISION = 1  # raised when a change of the code changes features' values: then caches must be rebuilt
+LAST_LAYER = "last"
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"]
+
+
+@dataclass(frozen=True)
+class FeatureSpec(Spec):
+    """Everything that decides the value of one image's features."""
+
+    backbone: str = "resnet50"
+    """Name of a pretrained network, in any case; those of keras.applications need no prefix (`keras:resnet50`)."""
+    weights: str = "imagenet"
+    """`imagenet`, `random` (with a fixed seed), or a file: `.weights.h5`, `.h5` or `.keras`.
+    A file holds the weights of the network without its top."""
+    image_size: int = 224
+    """Height and width in pixels to which images are resized on the device."""
+    resize_mode: Literal["stretch", "crop", "pad"] = "stretch"
+    """`stretch` ignores the aspect ratio; `crop` (centre crop) and `pad` (zero padding) keep it."""
+    interpolation: Interpolation = "bilinear"
+    """Interpolation used to resize images."""
+    antialias: bool = False
+    """Antialias when downsampling."""
+    layers: tuple[str, ...] = (LAST_LAYER,)
+    """Layers whose outputs are pooled and concatenated; `last` is the end of the network."""
+    pooling: tuple[Literal["avg", "max"], ...] = ("avg",)
+    """Pooling over height and width; the results of several are concatenated."""
+    compute_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Data type in which the backbone computes; pooling is always float32."""
+    feature_dtype: Literal["float32", "float16"] = "float32"
+    """Data type of the features in the cache."""
+    revision: Annotated[int, tyro.conf.Suppress] = FEATURE_REVISION
+
+    def __post_init__(self) -> None:
+        self._check_types()
+        if self.image_size < 1:
+            raise SpecError(f"image_size is a positive number of pixels, got {self.image_size}")
+        if self.image_size > MAX_IMAGE_SIZE:
+            raise SpecError(f"image_size is at most {MAX_IMAGE_SIZE:,} pixels, got {self.image_size}")
+        if not self.layers or not self.pooling:
+            raise SpecError(f"at least one layer and one pooling are needed, got {self.layers}, {self.pooling}")
+
+    @property
+    def backbone_file_name(self) -> str:
+        """The backbone's name with `_` for characters that file names should not have."""
+        return to_file_stem(self.backbone)
+
+    @property
+    def is_resolved(self) -> bool:
+        """True if `weights` is a digest of the tensors' values."""
+        return self.weights.startswith(DIGEST_PREFIX)

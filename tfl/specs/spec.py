@@ -1,0 +1,92 @@
+"""The base class of the specs: strict JSON in and out, type checks, and a fingerprint."""
+
+import hashlib
+import json
+import typing
+from dataclasses import asdict, fields
+from typing import Any, Literal, Self
+
+from tfl.errors import SpecError
+
+DIGEST_PREFIX = "sha256:"
+
+
+class Spec:
+    """A frozen dataclass that checks the types of its fields, and has one JSON text and one fingerprint.
+
+    Fields are numbers, text, `Literal`s, tuples of these, or other specs.
+    """
+
+    def to_json(self) -> str:
+        """Return canonical JSON: sorted keys, no spaces, ASCII. Equal specs give equal text."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))  # type: ignore[call-overload]
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Return the spec that `to_json` wrote.
+
+        Raises:
+          SpecError: the text is not JSON, or its keys are not exactly this spec's fields.
+        """
+        try:
+            return cls._from_dict(json.loads(text))
+        except (ValueError, RecursionError) as error:
+            raise SpecError(f"a {cls.__name__} was expected as JSON, got {text[:80]!r}: {error}") from error
+
+    @classmethod
+    def _from_dict(cls, values: Any) -> Self:
+        names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+        if not isinstance(values, dict) or sorted(values) != sorted(names):
+            received = sorted(values) if isinstance(values, dict) else values
+            raise SpecError(f"a {cls.__name__} has the fields {sorted(names)}, got {received}")
+        hints = typing.get_type_hints(cls)
+        return cls(**{name: _from_json_value(hints[name], values[name]) for name in names})
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 (64 hex digits) of the canonical JSON of a resolved spec.
+
+        Raises:
+          SpecError: the spec is not resolved: it holds words where digests and versions belong.
+        """
+        if not self.is_resolved:
+            raise SpecError(f"only a resolved spec has a fingerprint, got {self.to_json()}")
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    @property
+    def is_resolved(self) -> bool:
+        """True if every word that a user typed has been replaced by what it stands for."""
+        raise NotImplementedError
+
+    def _check_types(self) -> None:
+        for name, hint in typing.get_type_hints(type(self)).items():
+            check_type(type(self).__name__, name, getattr(self, name), hint)
+
+
+def check_type(spec: str, name: str, value: Any, hint: Any) -> None:
+    """Refuse a field's value that is not of its type.
+
+    Raises:
+      SpecError: the spec's name, the field's name and the value.
+    """
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, tuple):
+            raise SpecError(f"{spec}.{name} is a tuple, got {value!r}")
+        for item in value:
+            check_type(spec, name, item, typing.get_args(hint)[0])
+    elif typing.get_origin(hint) is Literal:
+        if value not in typing.get_args(hint):
+            raise SpecError(f"{spec}.{name} is one of {', '.join(typing.get_args(hint))}; got {value!r}")
+    elif type(value) is not hint:  # not `isinstance`, which takes True for an int
+        raise SpecError(f"{spec}.{name} is of type {hint.__name__}, got {value!r}")
+
+
+def _from_json_value(hint: Any, value: Any) -> Any:
+    if isinstance(hint, type) and issubclass(hint, Spec):
+        return hint._from_dict(value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def to_file_stem(name: str) -> str:
+    """Return a name with `_` for characters that file names should not have."""
+    return "".join(character if character.isalnum() or character in "._" else "_" for character in name)
