@@ -563,7 +563,7 @@ def test_trailing_junk_does_no_harm(folder, suffix):
     (folder / "train" / "dog" / f"long{suffix}").write_bytes(encoded_as(suffix) + b"junk")
     source = opened(folder)
     assert datasets.list_bad_images(source, "train") == []
-    assert len(list(datasets.require_good(source.examples("train", 0, 13)))) == 13
+    assert len(list(datasets.require_good_images(source.examples("train", 0, 13)))) == 13
 
 
 def test_whole_files_are_not_decoded_at_opening(folder, monkeypatch):
@@ -612,14 +612,14 @@ def test_bad_image_changes_the_version_as_any_other(folder):
 
 def test_wrong_extension_of_another_format_works(folder):
     shutil.move(folder / "train" / "dog" / "5.png", folder / "train" / "dog" / "5.jpg")
-    assert len(list(datasets.require_good(opened(folder).examples("train", 0, 12)))) == 12
+    assert len(list(datasets.require_good_images(opened(folder).examples("train", 0, 12)))) == 12
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_unicode_named(folder, form):
     name = unicodedata.normalize(form, "Zoë 猫.png")
     shutil.move(folder / "train" / "dog" / "5.png", folder / "train" / "dog" / name)
-    ids = [example.id for example in datasets.require_good(opened(folder).examples("train", 0, 12))]
+    ids = [example.id for example in datasets.require_good_images(opened(folder).examples("train", 0, 12))]
     assert ids[-1] == f"train/dog/{name}"
 
 
@@ -643,7 +643,9 @@ def test_symlinked_file(folder, tmp_path):
     path = folder / "train" / "dog" / "5.png"
     shutil.move(path, tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
-    assert [e.id for e in datasets.require_good(opened(folder).examples("train", 0, 12))][-1] == "train/dog/5.png"
+    assert [e.id for e in datasets.require_good_images(opened(folder).examples("train", 0, 12))][
+        -1
+    ] == "train/dog/5.png"
 
 
 def test_symlinked_class_folder(folder, tmp_path):

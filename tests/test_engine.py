@@ -174,7 +174,8 @@ def test_torch_compile_says_what_it_lacks(monkeypatch, tmp_path):
 
 @pytest.mark.skipif(not HAS_OPENVINO, reason="needs openvino")
 def test_openvino_does_not_report_its_import_to_its_maker():
-    program = "import sys; from tfl import engine; engine.openvino.supported_dtypes(); print('openvino_telemetry' in sys.modules)"
+    program = "import sys; from tfl import engine; engine.openvino.supported_dtypes()\n"
+    program += "print('openvino_telemetry' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
 

@@ -50,7 +50,7 @@ def test_predict_and_datasets_take_the_same_files(photos, tmp_path):
     (root / "train" / "x").symlink_to(photos)
     picture(root / "train" / "y" / "e.png")
     source = datasets.open_dataset(DatasetSpec(str(root), test_split=""))
-    ids = [row.id for row in datasets.require_good(source.examples("train", 0, 3))]
+    ids = [row.id for row in datasets.require_good_images(source.examples("train", 0, 3))]
     assert ids == ["train/x/a.png", "train/x/album.jpg/b.PNG", "train/y/e.png"]
 
 

@@ -127,7 +127,7 @@ def test_a_folder_of_heic(folder):
             (folder / split / "bird" / name).write_bytes(heic(CORNERS))
     source = opened(folder)
     assert (source.class_names, source.num_rows) == (("bird", "cat", "dog"), {"train": 16, "test": 10})
-    row = next(datasets.require_good(source.examples("train", 0, 1)))
+    row = next(datasets.require_good_images(source.examples("train", 0, 1)))
     assert (row.id, row.label) == ("train/bird/a.heic", 0)
     assert_close(row.image, CORNERS)
     assert len(predict.find_images([str(folder / "train" / "bird")], io.BytesIO())) == 4

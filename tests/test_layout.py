@@ -125,7 +125,7 @@ def test_linked_folders_in_a_class_are_followed(folder, tmp_path):
         (folder / split / "dog" / "more").symlink_to(tmp_path / "store" / split)
     source = opened(folder)
     assert source.num_rows == {"train": 12, "test": 6}
-    rows = list(datasets.require_good(source.examples("train", 0, 12)))
+    rows = list(datasets.require_good_images(source.examples("train", 0, 12)))
     assert [row.id for row in rows][6:] == [f"train/dog/more/{i}.png" for i in range(6)]
     assert {row.label for row in rows[6:]} == {1}
 

@@ -80,7 +80,7 @@ GOOD = {
 @pytest.mark.parametrize(("feature", "images", "expected"), GOOD.values(), ids=GOOD)
 def test_images_by_value(store, feature, images, expected):
     source = store({"image": feature, "label": NAMES}, {"image": images, "label": LABELS})
-    rows = list(datasets.require_good(source.examples("train", 0, COUNT)))
+    rows = list(datasets.require_good_images(source.examples("train", 0, COUNT)))
     assert [row.label for row in rows] == LABELS.tolist()
     assert {(row.image.dtype, row.image.shape) for row in rows} == {(np.dtype(np.uint8), (8, 9, 3))}
     np.testing.assert_array_equal([row.image for row in rows], expected)

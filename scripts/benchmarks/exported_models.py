@@ -212,7 +212,7 @@ def read_test_images(count: int) -> tuple[np.ndarray, np.ndarray]:
     from tfl.specs import DatasetSpec
 
     source = datasets.open_dataset(DatasetSpec())
-    examples = list(datasets.require_good(source.examples("test", 0, count)))
+    examples = list(datasets.require_good_images(source.examples("test", 0, count)))
     images = np.stack([example.image for example in examples])
     return images, np.asarray([example.label for example in examples])
 

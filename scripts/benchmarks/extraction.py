@@ -108,7 +108,7 @@ def read_images(dataset: str, num_batches: int = 0) -> tuple[list[np.ndarray], i
     batch_size = engine.default_batch_size(SHARD_ROWS)
     count = num_batches or (ACCELERATOR_BATCHES if engine.has_accelerator() else PROCESSOR_BATCHES)
     examples = datasets.open_dataset(DatasetSpec(dataset)).examples("train", 0, count * batch_size)
-    return [example.image for example in datasets.require_good(examples)], batch_size
+    return [example.image for example in datasets.require_good_images(examples)], batch_size
 
 
 def rate_of(way: Way, batches: Sequence[Batch]) -> float:

@@ -72,7 +72,7 @@ def write_sources(folder: Path, counts: dict[str, tuple[int, int]]) -> dict[str,
         counts["folder of JPEG files, 512 x 384"][1],
     )
     num_read = max(num_png, TILES[0] * TILES[1])
-    images = [example.image for example in datasets.require_good(source.examples("train", 0, num_read))]
+    images = [example.image for example in datasets.require_good_images(source.examples("train", 0, num_read))]
     tell(f"writing {num_png:,} PNG and {num_jpeg:,} JPEG files")
     for row in range(num_png):
         Image.fromarray(images[row]).save(_file(png, row, "png"))

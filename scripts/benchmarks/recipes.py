@@ -29,8 +29,8 @@ def main(
 ) -> None:
     """Train every recipe on every cache by the command `tfl train`, and compare each run with the next better one.
 
-    What the result file holds already is kept, so that recipes can be added on another day; the machine and the versions
-    must be the same. It is written anew after each run.
+    What the result file holds already is kept, so that recipes can be added on another day. The machine and the
+    versions must be the same. It is written anew after each run.
 
     Args:
       caches: Cache files of the same test images.

@@ -29,7 +29,7 @@ HOUR = 3600.0
 
 
 def format_number(number: float, digits: int = 3) -> str:
-    """Return a number with so many significant digits, thousands set apart; tiny ones with an exponent and two digits."""
+    """Return a number with so many significant digits, thousands apart; tiny ones with an exponent and two digits."""
     if number == 0:
         return "0"
     if abs(number) < 1e-3:

@@ -8,7 +8,7 @@ from record import Result, read_result
 from documentation import RESULTS, comparison_tables, gpu_tables, recipe_tables, speed_tables
 from documentation.numbers import format_caption
 
-# The name of a block: the stored results that can fill it, the first that is there; and the function that makes a table.
+# The name of a block: the stored results that can fill it (the first that is there), and the function that makes it.
 TABLES: dict[str, tuple[tuple[str, ...], Callable[[Result], str]]] = {
     "summary": (("recipes",), recipe_tables.tabulate_summary),
     "recipes": (("recipes",), recipe_tables.tabulate_recipes),

@@ -38,8 +38,8 @@ def format_card(manifest: Manifest) -> str:
         "## What it is\n\n" + "\n".join(facts),
         "## How good it is\n\n" + "\n\n".join(_describe_quality(manifest)),
         "## Limits\n\n" + "\n".join(f"- {sentence}" for sentence in _list_limits(manifest)),
-        "## How to call it\n\n`images` are uint8 RGB `(n, h, w, 3)` in 0..255, of any n, h and w; the model resizes and "
-        f"preprocesses them itself.\n\n```python\n{kind.call}\n```\n\n"
+        "## How to call it\n\n`images` are uint8 RGB `(n, h, w, 3)` in 0..255, of any n, h and w; the model resizes "
+        f"and preprocesses them itself.\n\n```python\n{kind.call}\n```\n\n"
         "From the command line: `tfl predict MODEL photo.jpg`.",
         f"## Can opening it run code?\n\n{kind.safety} `tfl predict` compares every file with its sha256 in `tfl.json` "
         "before it opens it: that finds damage, but does not prove who made the model.",

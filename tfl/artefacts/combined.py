@@ -93,7 +93,7 @@ def use_portable_resizing(combined: Combined, spec: FeatureSpec, views: tuple[Vi
 
 
 @pin_keras_settings()
-def load_model(run_folder: Path, weights: str = "") -> keras.Model:
+def load_model(run_folder: Path | str, weights: str = "") -> keras.Model:
     """Return a run's backbone and head as one Keras model: raw images in, probabilities out.
 
     The model takes uint8 RGB images `(n, h, w, 3)` in 0..255, of any height and width, and returns

@@ -25,8 +25,8 @@ OnProgress = Callable[[Progress], None]
 
 @pin_keras_settings()
 def export(
-    run_folder: Path,
-    out: Path,
+    run_folder: Path | str,
+    out: Path | str,
     dataset: str = "",
     weights: str = "",
     artefact: Artefact = Artefact(),
@@ -57,7 +57,7 @@ def export(
     out = expand_user(out)
     if out.exists():
         raise ExportError(f"{out} exists already; choose another folder or remove it")
-    candidate = open_candidate(run_folder, dataset, weights, artefact)
+    candidate = open_candidate(expand_user(run_folder), dataset, weights, artefact)
     with _scratch_beside(out) as scratch:
         folder = scratch / out.name
         folder.mkdir()

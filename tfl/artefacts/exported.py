@@ -9,6 +9,7 @@ from tfl.artefacts import formats, manifest
 from tfl.artefacts.formats import FORMATS, Answer
 from tfl.errors import ExportError
 from tfl.files.paths import expand_user
+from tfl.text import to_one_line
 
 MAX_REASON = 500  # characters of what a runtime said
 
@@ -68,4 +69,4 @@ def _answer(folder: Path, answer: Answer, class_names: tuple[str, ...], images: 
 
 def shorten_message(error: Exception) -> str:
     """Return what a runtime said, on one line and not too long."""
-    return " ".join(str(error).split())[:MAX_REASON] or type(error).__name__
+    return to_one_line(error, MAX_REASON)

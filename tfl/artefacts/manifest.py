@@ -12,6 +12,7 @@ from tfl.runs.history import Choice
 from tfl.runs.json_files import write_json
 from tfl.runs.metrics import MetricsByRole
 from tfl.specs import Artefact, CacheSpec, View
+from tfl.text import to_one_line
 
 DESCRIPTION = "tfl.json"
 CARD = "README.md"
@@ -134,7 +135,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest = _decode(strict_json.read_json(path, MAX_BYTES))
     except (ValueError, TflError) as error:
-        reason = " ".join(str(error).split())[:MAX_REASON]
+        reason = to_one_line(error, MAX_REASON)
         raise ExportError(
             f"{path} does not describe a model that this version of `tfl export` made: {reason}; export again"
         ) from error

@@ -46,7 +46,9 @@ class BadImage:
     error: str
 
 
-def predict(folder: Path, images: Sequence[Path], max_image_pixels: int = MAX_IMAGE_PIXELS) -> list[Prediction]:
+def predict(
+    folder: Path | str, images: Sequence[Path | str], max_image_pixels: int = MAX_IMAGE_PIXELS
+) -> list[Prediction]:
     """Return the classes of image files, from an exported model alone, in the order of the files.
 
     Args:
@@ -58,7 +60,7 @@ def predict(folder: Path, images: Sequence[Path], max_image_pixels: int = MAX_IM
     """
     files = [Image(expand_user(path)) for path in images]
     predictions = []
-    for answer in list(predict_each(open_model(folder), files, max_image_pixels=max_image_pixels)):
+    for answer in list(predict_each(open_model(expand_user(folder)), files, max_image_pixels=max_image_pixels)):
         if isinstance(answer, BadImage):
             raise DatasetError(answer.error)
         predictions.append(answer)

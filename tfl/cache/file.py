@@ -153,7 +153,7 @@ class Cache(Header):
             ) from error
 
 
-def open_cache(path: Path, expected: CacheSpec | None = None) -> Cache:
+def open_cache(path: Path | str, expected: CacheSpec | None = None) -> Cache:
     """Open a finished cache file, and refuse one that is not what the caller expects.
 
     A file that this user's tfl has not written, or that has changed since, is first read whole in a

@@ -16,6 +16,7 @@ from tfl.cli.parsing import parse_command
 from tfl.cli.streams import IS_DEBUGGING, open_standard_streams, restart_in_utf8
 from tfl.errors import TflError
 from tfl.files import user_folders
+from tfl.text import to_one_line
 
 UNREAD = 141  # exit code of what SIGPIPE ends
 MAX_REASON = 300  # characters of an error that no part of tfl expects
@@ -97,7 +98,7 @@ def _describe_error(error: Exception) -> str:
     if isinstance(error, UnicodeEncodeError):
         return f"a name cannot be written in {error.encoding}: {error.object!r}; rename it, or set LC_ALL=C.UTF-8"
     place = traceback.extract_tb(error.__traceback__)[-1]
-    what = f"{type(error).__name__}: {' '.join(str(error).split())[:MAX_REASON]}"
+    what = f"{type(error).__name__}: {to_one_line(str(error), MAX_REASON)}"
     return (
         f"internal error, {what} ({place.filename}, line {place.lineno}); please report it, with the traceback that "
         "TFL_DEBUG=1 shows"

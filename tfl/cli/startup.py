@@ -12,7 +12,7 @@ from typing import Any
 from tfl.cli.streams import hold_stderr
 from tfl.errors import ExtraError, TflError
 from tfl.machine import packages
-from tfl.text import to_printable
+from tfl.text import to_one_line
 
 BACKENDS = ("tensorflow", "jax", "torch")  # of Keras; the first is its own default
 MAX_REASON = 500  # characters
@@ -71,7 +71,7 @@ def _import_keras() -> Any:
     try:
         return importlib.import_module("keras")
     except Exception as error:
-        reason = to_printable(" ".join(str(error).split())[:MAX_REASON])
+        reason = to_one_line(error, MAX_REASON)
         where, backend = _read_backend()
         raise ExtraError(
             f"Keras cannot be imported with the backend {backend} ({where}): {reason}; repair the package, or change "

@@ -24,11 +24,11 @@ logger = logging.getLogger(__name__)
 
 @pin_keras_settings()
 def compare(
-    cache_path: Path,
+    cache_path: Path | str,
     num_images: int = 64,
     recipe: Reference = Reference(),
     weights: WeightsName = "keras",
-    out: Path | None = None,
+    out: Path | str | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Findings:
     """Compare ours with the PyTorch reference on the rows of a cache, and on the images of its first rows.

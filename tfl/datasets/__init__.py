@@ -8,7 +8,7 @@ To add a source, write one file with a `Source` in it (`folder.py` is one) and n
 below.
 """
 
-from tfl.datasets.coverage import find_lost_classes, listed_classes, require_coverage
+from tfl.datasets.coverage import find_lost_classes, format_classes, require_coverage
 from tfl.datasets.files import expand_pattern, is_image_file, list_images
 from tfl.datasets.folder import FOLDER, FolderDataset
 from tfl.datasets.images import decode_image, image_suffixes, is_image, read_image
@@ -24,7 +24,7 @@ from tfl.datasets.registry import (
     unregister,
 )
 from tfl.datasets.resolution import resolve_spec
-from tfl.datasets.rows import count_labels, count_rows, list_bad_images, read_rows, require_good
+from tfl.datasets.rows import count_labels, count_rows, list_bad_images, read_rows, require_good_images
 from tfl.datasets.source import BadImage, Dataset, Example, Source, to_text
 from tfl.datasets.splits import select_rows, split_names
 from tfl.datasets.tfds import TFDS, TfdsDataset
@@ -48,19 +48,19 @@ __all__ = [
     "find_lost_classes",
     "find_recorded",
     "find_source",
+    "format_classes",
     "image_suffixes",
     "is_image",
     "is_image_file",
     "list_bad_images",
     "list_images",
-    "listed_classes",
     "make_findable",
     "open_dataset",
     "read_image",
     "read_rows",
     "register",
     "require_coverage",
-    "require_good",
+    "require_good_images",
     "require_new_npz",
     "resolve_spec",
     "select_rows",

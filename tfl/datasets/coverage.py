@@ -63,12 +63,12 @@ def find_lost_classes(counts: Mapping[Role, np.ndarray], class_names: Sequence[s
             continue
         untrained = present[counts["train"][present] == 0]
         if len(untrained):
-            listed = listed_classes(untrained, counts[role], class_names)
+            listed = format_classes(untrained, counts[role], class_names)
             lost.append(f"{role} has rows of classes without a training row, which no head gets right: {listed}")
     return lost
 
 
-def listed_classes(labels: Sequence[int] | np.ndarray, counts: np.ndarray, class_names: Sequence[str]) -> str:
+def format_classes(labels: Sequence[int] | np.ndarray, counts: np.ndarray, class_names: Sequence[str]) -> str:
     """Return classes with their numbers of rows, `cat (3 rows), dog (1 row)`; the first of them if they are many."""
     named = [f"{to_printable(class_names[label])} ({_count_rows(counts[label])})" for label in labels]
     return join_first(named, "classes")

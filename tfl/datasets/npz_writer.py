@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from tfl.datasets.npz_digest import digest_arrays
-from tfl.datasets.rows import require_good
+from tfl.datasets.rows import require_good_images
 from tfl.datasets.source import Dataset
 from tfl.errors import DatasetError
 from tfl.files.scratch import scratch_folder
@@ -23,7 +23,7 @@ def write_npz(dataset: Dataset, path: Path) -> None:
     require_new_npz(path)
     arrays: dict[str, np.ndarray] = {"class_names": np.asarray(dataset.class_names)}
     for split, count in dataset.num_rows.items():
-        examples = list(require_good(dataset.examples(split, 0, count)))
+        examples = list(require_good_images(dataset.examples(split, 0, count)))
         shapes = {example.image.shape for example in examples}
         if len(shapes) > 1:
             raise DatasetError(f"{dataset.name} has images of {len(shapes)} sizes, which an .npz array cannot hold")

@@ -9,6 +9,7 @@ from typing import Any
 
 from tfl.datasets import heif, pixel_limit
 from tfl.errors import DatasetError
+from tfl.text import to_one_line
 
 # Pillow goes by the content, not the name. Of the formats it knows, these are decoded by Pillow
 # itself (for PostScript, for instance, it would start Ghostscript).
@@ -78,7 +79,7 @@ def too_large_error(name: str, error: pixel_limit.TooManyPixelsError) -> Dataset
 
 def undecodable_error(name: str, error: Exception) -> DatasetError:
     """Return the error for an image that Pillow could not decode."""
-    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = to_one_line(error)
     return DatasetError(f"cannot decode the image {name}: {reason}; repair or remove it")
 
 

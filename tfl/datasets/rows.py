@@ -48,7 +48,7 @@ def count_labels(dataset: Dataset, spec: DatasetSpec) -> dict[Role, np.ndarray] 
     return counts
 
 
-def require_good(items: Iterable[Example | BadImage]) -> Iterator[Example]:
+def require_good_images(items: Iterable[Example | BadImage]) -> Iterator[Example]:
     """Yield the images, all of which are needed.
 
     Raises:

@@ -10,6 +10,7 @@ from typing import Any
 
 from tfl.errors import AssetError, DatasetError
 from tfl.files import assets, user_folders
+from tfl.text import to_one_line
 
 _NAME = re.compile(r"\w+(/[\w.+-]+)*(:[\d.]+)?")
 
@@ -111,8 +112,7 @@ def _prepare_official(builder: Any) -> None:
         builder.download_and_prepare()
     except Exception as error:
         raise AssetError(
-            f"TensorFlow Datasets could not download and prepare {builder.info.full_name}: "
-            f"{' '.join(str(error).split())}",
+            f"TensorFlow Datasets could not download and prepare {builder.info.full_name}: {to_one_line(error)}",
             f"By hand: prepare it where the network reaches its host, and copy it to {builder.data_dir}",
         ) from error
 

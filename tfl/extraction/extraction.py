@@ -20,8 +20,11 @@ from tfl.extraction.shard_writer import ShardWriter
 from tfl.machine import batching
 from tfl.machine.progress import Progress
 from tfl.specs import View
+from tfl.text import to_one_line
 
 logger = logging.getLogger(__name__)
+
+MAX_REASON = 200  # characters of what a backend said
 
 # An accelerator computes a shard in less time than a disk may take to report that one is written.
 BATCHES_AHEAD = 2  # batches given to an accelerator while an earlier one is waited for
@@ -69,7 +72,7 @@ class Extraction:
         smaller = engine.round_to_devices(math.ceil(size / 2))
         if smaller == size:
             return False
-        reason = " ".join(str(error).split())[:200]
+        reason = to_one_line(error, MAX_REASON)
         logger.warning("out of memory with batches of %d, continuing with %d: %s", size, smaller, reason)
         self._plan.unfinished.reduce_batches(smaller)
         self._runner = BatchRunner(self._plan)

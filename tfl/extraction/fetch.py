@@ -8,7 +8,7 @@ from tfl.files.paths import expand_user
 from tfl.specs import DatasetSpec, FeatureSpec
 
 
-def fetch(name: str, npz: Path | None = None) -> str:
+def fetch(name: str, npz: Path | str | None = None) -> str:
     """Make a dataset, or a backbone's pretrained weights, available offline.
 
     Nothing is done if they are already here.

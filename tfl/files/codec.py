@@ -1,8 +1,8 @@
 """Records to and from JSON's types, strictly: one codec for everything that tfl writes as JSON.
 
 A record is a frozen dataclass. Reading refuses a value of another type, a missing field and an unknown field, each by
-its path (`$.features.image_size`); `msgspec` does all but the last for dataclasses (0.22). Writing leaves out the fields
-that a record's method `list_omitted_fields` names, if it has one.
+its path (`$.features.image_size`); `msgspec` does all but the last for dataclasses (0.22). Writing leaves out the
+fields that a record's method `list_omitted_fields` names, if it has one.
 """
 
 import json
@@ -68,8 +68,8 @@ def format_record(record: Any) -> str:
 def _expand(value: Any, is_complete: bool = False) -> Any:
     """Return a value with its dataclasses as dicts of their fields, without the omitted ones unless `is_complete`.
 
-    Not by `msgspec.json.encode`: it leaves out fields whose default `msgspec.convert` has left to the class, and refuses
-    names of files that are not UTF-8 (0.22).
+    Not by `msgspec.json.encode`: it leaves out fields whose default `msgspec.convert` has left to the class, and
+    refuses names of files that are not UTF-8 (0.22).
     """
     if is_dataclass(value) and not isinstance(value, type):
         omitted = [] if is_complete else _list_omitted(value)

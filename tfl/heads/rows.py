@@ -148,7 +148,7 @@ def _warn_of_single_rows(rows: LabelledFeatures, class_names: tuple[str, ...]) -
             "(%s)",
             len(single),
             np.count_nonzero(counts),
-            datasets.listed_classes(single, counts, class_names),
+            datasets.format_classes(single, counts, class_names),
         )
 
 

@@ -77,7 +77,7 @@ def _warn_of_missing_val(cache: Cache, counts: Mapping[Role, np.ndarray], names:
         logger.warning(
             "the val rows of %s have none of %s: settings are chosen on the other classes",
             cache.path,
-            datasets.listed_classes(missing, counts["train"], names),
+            datasets.format_classes(missing, counts["train"], names),
         )
 
 

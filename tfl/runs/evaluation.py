@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 @pin_keras_settings()
-def evaluate(folder: Path) -> RoleMetrics:
+def evaluate(folder: Path | str) -> RoleMetrics:
     """Compute metrics of a run's head on the test rows of its cache.
 
     Raises:
@@ -53,7 +53,7 @@ class RunComparison:
 
 
 @pin_keras_settings()
-def compare_runs(first: Path, second: Path) -> RunComparison:
+def compare_runs(first: Path | str, second: Path | str) -> RunComparison:
     """Compare two runs by McNemar's test on the test rows that both have, matched by id.
 
     Raises:

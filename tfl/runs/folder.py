@@ -159,7 +159,7 @@ def _list_some(names: tuple[str, ...]) -> str:
     return f"{shown} and {num_more} more" if num_more > 0 else shown
 
 
-def open_run(folder: Path) -> Run:
+def open_run(folder: Path | str) -> Run:
     """Open a run folder that `train` left.
 
     Raises:

@@ -39,7 +39,7 @@ class RunSummary:
     seconds: float | None
 
 
-def list_runs(runs_dir: Path) -> list[RunSummary]:
+def list_runs(runs_dir: Path | str) -> list[RunSummary]:
     """Return the finished runs in a folder, by name; other folders are passed over."""
     return list(_summarize_runs(expand_user(runs_dir)))
 

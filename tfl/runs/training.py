@@ -40,11 +40,11 @@ logger = logging.getLogger(__name__)
 
 @pin_keras_settings()
 def train(
-    cache_path: Path,
+    cache_path: Path | str,
     recipe: Recipe = Reference(),
     selection: Selection = Selection(),
     name: str = "",
-    runs_dir: Path = Path("runs"),
+    runs_dir: Path | str = Path("runs"),
     listeners: Listeners = Listeners(),
 ) -> Path:
     """Train a head on a cache's training rows and leave a run folder; the test rows are read once, at the end.

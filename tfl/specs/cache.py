@@ -35,7 +35,7 @@ class CacheSpec(Spec):
 
 
 def list_differences(on_disk: CacheSpec, requested: CacheSpec) -> list[str]:
-    """Return one line per field that differs, `image_size: 224 on disk, 160 requested`; empty if the specs are equal."""
+    """Return one line per field that differs, `image_size: 224 on disk, 160 requested`; none if the specs are equal."""
     return [
         f"{name}: {_to_text(old)} on disk, {_to_text(new)} requested"
         for (name, old), (_, new) in zip(_list_fields(on_disk), _list_fields(requested), strict=True)

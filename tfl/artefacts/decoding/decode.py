@@ -120,7 +120,7 @@ def _decode_webp(encoded: Any) -> Any:
 
 
 def _decode_bmp(encoded: Any) -> Any:
-    """Decode a BMP; refuse one that TensorFlow 2.21 gets wrong: it reads a palette as grey, and ignores colour masks."""
+    """Decode a BMP; refuse one that TensorFlow 2.21 gets wrong: a palette is read as grey, and colour masks ignored."""
     kind = tf.strings.substr(encoded, BMP_KIND, 6)
     has_usual_masks = tf.strings.substr(encoded, BMP_MASKS, 12) == BMP_USUAL_MASKS
     is_right = tf.reduce_any(kind == BMP_PLAIN) | ((kind == BMP_MASKED) & has_usual_masks)

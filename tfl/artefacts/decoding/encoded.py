@@ -33,7 +33,7 @@ def starts_with(encoded: Any, magic: bytes) -> Any:
 
 
 def switch_on_start(encoded: Any, ways: dict[bytes, Callable[[], Any]], default: Callable[[], Any]) -> Any:
-    """Call the way whose bytes a string begins with; a flat switch in the graph, where `tf.case` would nest branches."""
+    """Call the way whose bytes a string begins with; a flat switch in the graph; `tf.case` would nest branches."""
     is_way = [starts_with(encoded, magic) for magic in ways]
     index = tf.argmax([*is_way, True], output_type=tf.int32)
     return tf.switch_case(index, [*ways.values(), default])

@@ -16,7 +16,7 @@ from tfl.reports.runs import format_run_comparison
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Print the metrics of a run on the test rows of its cache; of two runs, whether they differ by more than chance."""
+    """Print the metrics of a run on its cache's test rows; of two runs, whether they differ by more than chance."""
 
     run_folder: Positional[Path]
     """The folder that `tfl train` made."""

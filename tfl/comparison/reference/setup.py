@@ -17,7 +17,7 @@ WeightsName = Literal["keras", "torchvision"]
 
 
 class Start(NamedTuple):
-    """The random choices of a training: kernel `(d, c)`, bias `(c,)`, and the order of the rows in each epoch `(e, n)`."""
+    """The random choices of a training: kernel `(d, c)`, bias `(c,)`, and the rows' order in each epoch `(e, n)`."""
 
     kernel: np.ndarray
     bias: np.ndarray
