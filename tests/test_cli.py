@@ -168,7 +168,7 @@ def test_verify_names_the_damaged_rows_and_train_uses_none(tfl, work, tmp_path):
 def test_a_cache_of_another_image_size_is_never_reused(tfl, work):
     done = tfl("precompute", "--dataset", "colours.npz", *SMALL, "--image-size", "40", cwd=work["folder"])
     assert last_line(done) != work["cache"]
-    assert f"{work['cache']} does not serve:\n  image_size: 32 on disk, 40 requested" in done.stderr
+    assert f"{work['cache']} cannot be reused as it is:\n  image_size: 32 on disk, 40 requested" in done.stderr
 
 
 @pytest.mark.parametrize(
