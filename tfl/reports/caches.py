@@ -13,18 +13,17 @@ if TYPE_CHECKING:  # the package imports h5py, and `tfl --help` imports this mod
     from tfl.cache import Inspection, Overview, PartialInspection
 
 MAX_CLASSES_SHOWN = 20
+CACHE_COLUMNS = ("cache", "bytes", "made", "holds")
 
 
-def format_caches(caches: "Sequence[Overview]") -> Iterator[str]:
-    """Return a table of caches."""
-    heading, *names = pad_names(["cache", *(cache.name for cache in caches)])
-    yield f"{heading}  {'bytes':>14}  {'made':>5}  holds"
-    for name, cache in zip(names, caches, strict=True):
+def tabulate_caches(caches: "Sequence[Overview]") -> Iterator[tuple[str, ...]]:
+    """Yield the cells of `CACHE_COLUMNS` of each cache."""
+    for cache in caches:
         features = cache.spec.features
         made = f"{cache.finished / max(1, sum(cache.rows.values())):.0%}"
         rows = ", ".join(f"{role} {count:,}" for role, count in cache.rows.items())
         views, layers, pooling = map(" ".join, (cache.spec.views, features.layers, features.pooling))
-        yield f"{name}  {cache.bytes:>14,}  {made:>5}  {rows}; {views}; {layers} by {pooling}"
+        yield cache.name, f"{cache.bytes:,}", made, f"{rows}; {views}; {layers} by {pooling}"
 
 
 def format_cache(inspection: "Inspection | PartialInspection") -> Iterator[str]:

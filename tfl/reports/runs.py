@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tfl.reports.columns import pad_names
 from tfl.runs.history import format_setting
 
 if TYPE_CHECKING:  # `tfl --help` imports this module: no framework, and nothing that takes long
@@ -11,6 +10,8 @@ if TYPE_CHECKING:  # `tfl --help` imports this module: no framework, and nothing
 
     from tfl.runs.evaluation import RunComparison
     from tfl.runs.listing import RunSummary
+
+RUN_COLUMNS = ("run", "recipe", "test accuracy", "seconds", "chosen")
 
 
 def format_run_comparison(comparison: "RunComparison") -> Iterator[str]:
@@ -23,14 +24,11 @@ def format_run_comparison(comparison: "RunComparison") -> Iterator[str]:
     )
 
 
-def format_runs(runs: "Sequence[RunSummary]") -> Iterator[str]:
-    """Return a table of runs."""
-    heading, *names = pad_names(["run", *(run.name for run in runs)])
-    yield f"{heading}  {'recipe':<10} {'test accuracy':>26} {'seconds':>8}  chosen"
-    for name, run in zip(names, runs, strict=True):
+def tabulate_runs(runs: "Sequence[RunSummary]") -> Iterator[tuple[str, ...]]:
+    """Yield the cells of `RUN_COLUMNS` of each run."""
+    for run in runs:
         seconds = "" if run.seconds is None else f"{run.seconds:.1f}"
-        setting = format_setting(run.chosen or {})
-        yield f"{name}  {run.recipe:<10} {_format_test_accuracy(run):>26} {seconds:>8}  {setting}"
+        yield run.name, run.recipe, _format_test_accuracy(run), seconds, format_setting(run.chosen or {})
 
 
 def _format_test_accuracy(run: "RunSummary") -> str:

@@ -7,11 +7,11 @@ from typing import ClassVar
 from tyro.conf import Positional
 
 from tfl.cli.commands.command import AsJson
-from tfl.cli.output import print_json, print_lines
+from tfl.cli.output import print_json, print_lines, print_table
 from tfl.errors import CacheError
 from tfl.files import paths
 from tfl.files.codec import encode_record
-from tfl.reports.caches import format_cache, format_caches
+from tfl.reports.caches import CACHE_COLUMNS, format_cache, tabulate_caches
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Caches:
         if self.as_json:
             print_json(encode_record(found))
         elif found:
-            print_lines(*format_caches(found))
+            print_table(CACHE_COLUMNS, tabulate_caches(found))
         else:
             print_lines(f"no caches in {self.cache_dir}; `tfl precompute` makes one")
 

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from tfl.cli.commands.command import AsJson
-from tfl.cli.output import print_json, print_lines, print_path
+from tfl.cli.output import print_json, print_lines, print_path, print_table
 from tfl.cli.startup import start_keras
 from tfl.errors import RunError, SpecError
 from tfl.files import paths
 from tfl.files.codec import encode_record
-from tfl.reports.runs import format_runs
+from tfl.reports.runs import RUN_COLUMNS, tabulate_runs
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Runs:
         if self.as_json:
             print_json(encode_record(found))
         elif found:
-            print_lines(*format_runs(found))
+            print_table(RUN_COLUMNS, tabulate_runs(found))
         else:
             print_lines(f"no runs in {self.runs_dir}; `tfl train CACHE` makes one")
 
