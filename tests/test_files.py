@@ -60,7 +60,7 @@ def test_patterns_take_the_same_files(photos):
     assert found(photos / "**") == images
     assert found(photos / "*.png") == images[:1]
     assert found(photos / "**" / "*.PNG") == images[1:]
-    with pytest.raises(DatasetError, match="no image is like"):
+    with pytest.raises(DatasetError, match="no image matches"):
         found(photos / ".*.png")
 
 

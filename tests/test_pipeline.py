@@ -121,9 +121,9 @@ def test_one_dog_for_twenty_cats(imbalanced, folder):
     plain, balanced = found["none"], found["balanced"]
     assert plain.accuracy_per_class["dog"] < 0.4, "almost everything is called a cat"
     assert balanced.balanced_accuracy > plain.balanced_accuracy
-    assert plain["at_threshold"]["threshold"] < 0.3
-    assert plain["at_threshold"]["balanced_accuracy"] > plain["balanced_accuracy"] + 0.05
-    assert 0.6 < plain["average_precision"] < 1
+    assert plain.at_threshold.threshold < 0.3
+    assert plain.at_threshold.balanced_accuracy > plain.balanced_accuracy + 0.05
+    assert 0.6 < plain.average_precision < 1
 
 
 def test_exported_accuracy_on_raw_images_is_evaluates(trained, folder):

@@ -84,7 +84,7 @@ def test_feature_parity(keras_network, tensors, network, setup):
     load_tensors(network, port_weights(tensors))
     images = np.random.default_rng(1).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     inputs = preprocess(torch.from_numpy(images), setup)
-    ours = np.asarray(keras_network.preprocessed()(keras_network.resize(images)))
+    ours = np.asarray(keras_network.build_preprocessing()(keras_network.resize(images)))
     np.testing.assert_allclose(inputs.numpy().transpose(0, 2, 3, 1)[..., ::-1], ours, atol=1e-3)
     network.eval()
     network.fc = torch.nn.Identity()
