@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import write_npz
 
-from tfl.cli import quick
+from tfl.cli import quickstart
 from tfl.cli.commands.fetch import Fetch
 from tfl.cli.commands.quickstart import Quickstart
 from tfl.errors import SpecError
@@ -16,10 +16,10 @@ pytestmark = pytest.mark.usefixtures("tiny_backbone")
 
 def test_the_whole_way_and_its_summary(features, settings, tmp_path, monkeypatch, capsys):
     data = str(write_npz(tmp_path / "colours.npz", train=70, test=40))
-    monkeypatch.setattr(quick, "FEATURES", features)
-    monkeypatch.setattr(quick, "DATASET", DatasetSpec(data, "train[:60]", "", "test"))
+    monkeypatch.setattr(quickstart, "FEATURES", features)
+    monkeypatch.setattr(quickstart, "DATASET", DatasetSpec(data, "train[:60]", "", "test"))
     fetched = []
-    monkeypatch.setattr(quick, "fetch", fetched.append)
+    monkeypatch.setattr(quickstart, "fetch", fetched.append)
     Quickstart(settings, tmp_path / "runs").run()
     assert fetched == [data, "tiny"]
     lines = capsys.readouterr().out.splitlines()

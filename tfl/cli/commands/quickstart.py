@@ -29,7 +29,7 @@ class Quickstart:
         paths.require_no_file(self.settings.cache_dir)
         paths.require_no_file(self.runs_dir)
         start_keras()
-        from tfl.cli.quick import quickstart
+        from tfl.cli.quickstart import quickstart
 
         with show_progress() as on_progress:
             summary = quickstart(self.settings, self.runs_dir, on_progress, RowPrinter().print_record)

@@ -1,4 +1,4 @@
-"""The whole way on a slice of real CIFAR-10 that two CPU cores manage in minutes."""
+"""The whole job on a slice of real CIFAR-10, in minutes on two CPU cores."""
 
 import time
 from collections.abc import Callable
@@ -43,9 +43,9 @@ def quickstart(
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Summary:
-    """Fetch CIFAR-10 and ResNet50, cache features of a slice, train the reference head, export it proven.
+    """Fetch CIFAR-10 and ResNet50, cache the features of a slice, train the reference head, and export it.
 
-    Run again after a kill, it goes on with the features where it was.
+    After a kill, the same call resumes with the features that are finished.
     """
     seconds: dict[str, float] = {}
     started = time.monotonic()
