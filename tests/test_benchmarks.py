@@ -201,11 +201,21 @@ for name in ("manifest.json", "train-0.shard", "train-1.shard", "test-0.shard"):
 time.sleep(0.1)
 """
     timeline = watch_precompute([sys.executable, "-c", program], tmp_path, {})
-    assert [count for _, count in timeline.shards] == [1, 2, 3]
-    stages = timeline.stages()
-    assert sum(stages.values()) == pytest.approx(timeline.seconds)
-    assert stages["further shards"] >= 0.2
-    assert timeline.images_per_second(300) == pytest.approx(200 / stages["further shards"])
+    counts = [count for _, count in timeline.shards]
+    assert counts == sorted(set(counts)), "a busy machine may miss one of them"
+    assert counts[-1] == 3
+    moments = [timeline.manifest, *(moment for moment, _ in timeline.shards), timeline.file, timeline.seconds]
+    assert moments == sorted(moments)
+
+
+def test_the_stages_of_a_timeline():
+    from watching import Timeline
+
+    timeline = Timeline(10.0, manifest=4.0, shards=[(6.0, 1), (7.0, 2), (8.0, 3)], file=9.0)
+    assert list(timeline.stages().values()) == [4.0, 2.0, 2.0, 1.0, 1.0]
+    assert timeline.images_per_second(300) == 100
+    assert Timeline(10.0, manifest=4.0, shards=[(6.0, 1)]).stages() == {}, "there is no finished file"
+    assert Timeline(10.0, shards=[(6.0, 1)]).images_per_second(300) is None
 
 
 def test_a_command_is_killed_at_a_shard(tmp_path):
