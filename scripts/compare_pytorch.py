@@ -1,4 +1,4 @@
-"""Hold ours against the PyTorch reference; `tfl compare` with the same flags."""
+"""Compare tfl with the PyTorch reference; `tfl compare` with the same flags."""
 
 import sys
 
