@@ -28,8 +28,10 @@ def print_row(*cells: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Write one line of JSON, in ASCII, to stdout."""
-    _write(sys.stdout, json.dumps(value) + "\n")
+    """Write records, or JSON's types, as one line of JSON in ASCII to stdout."""
+    from tfl.files.codec import encode_record
+
+    _write(sys.stdout, json.dumps(encode_record(value)) + "\n")
 
 
 def print_path(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 from tfl.files.strict_json import require_file
 
@@ -19,8 +18,3 @@ def hash_file(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ValueError(f"it cannot be read ({error.strerror})") from error
-
-
-def is_digest(value: Any) -> bool:
-    """Return whether a value from JSON is a sha256 in hex digits."""
-    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")

@@ -13,12 +13,6 @@ from tfl.specs import Role
 METRICS = "metrics.json"
 MAX_METRICS_BYTES = 256 << 20  # with 1,000 classes a file has 22 MB
 MAX_NAMES_SHOWN = 20
-OPTIONAL = (
-    "roc_auc",
-    "average_precision",
-    "calibration",
-    "at_threshold",
-)  # left out of the file if None
 
 Interval = tuple[Share, Share]
 

@@ -10,7 +10,6 @@ from tfl.cli.commands.command import AsJson
 from tfl.cli.output import print_json, print_lines, print_table
 from tfl.errors import CacheError
 from tfl.files import paths
-from tfl.files.codec import encode_record
 from tfl.reports.caches import CACHE_COLUMNS, format_cache, tabulate_caches
 
 
@@ -31,7 +30,7 @@ class Caches:
         paths.require_no_file(self.cache_dir)
         found = list_overviews(self.cache_dir)
         if self.as_json:
-            print_json(encode_record(found))
+            print_json(found)
         elif found:
             print_table(CACHE_COLUMNS, tabulate_caches(found))
         else:
@@ -54,7 +53,7 @@ class Inspect:
 
         found = inspect(self.cache)
         if self.as_json:
-            print_json(encode_record(found))
+            print_json(found)
         else:
             print_lines(*format_cache(found))
 

@@ -10,7 +10,6 @@ from tfl.cli.commands.command import AsJson
 from tfl.cli.output import print_json, print_lines
 from tfl.cli.progress import show_progress
 from tfl.cli.startup import start_keras
-from tfl.files.codec import encode_record
 from tfl.heads import Reference
 
 
@@ -42,6 +41,6 @@ class Compare:
         with show_progress() as on_progress:
             found = compare(self.cache, self.images, recipe, self.weights, self.out, on_progress)
         if self.as_json:
-            print_json(encode_record(found))
+            print_json(found)
         else:
             print_lines(*format_findings(found))

@@ -9,7 +9,6 @@ from tyro.conf import Positional
 from tfl.cli.commands.command import AsJson
 from tfl.cli.output import print_json, print_lines
 from tfl.cli.startup import start_keras
-from tfl.files.codec import encode_record
 from tfl.reports.metrics import format_metrics
 from tfl.reports.runs import format_run_comparison
 
@@ -33,7 +32,7 @@ class Evaluate:
 
         if self.other is None:
             metrics = evaluate(self.run_folder)
-            print_json(encode_record(metrics)) if self.as_json else print_lines(*format_metrics(metrics))
+            print_json(metrics) if self.as_json else print_lines(*format_metrics(metrics))
         else:
             comparison = compare_runs(self.run_folder, self.other)
-            print_json(encode_record(comparison)) if self.as_json else print_lines(*format_run_comparison(comparison))
+            print_json(comparison) if self.as_json else print_lines(*format_run_comparison(comparison))

@@ -13,7 +13,6 @@ from tfl.cli.progress import show_progress
 from tfl.cli.streams import hold_stderr
 from tfl.errors import DatasetError, SpecError
 from tfl.files import paths
-from tfl.files.codec import encode_record
 from tfl.reports.artefacts import format_prediction
 from tfl.specs import MAX_IMAGE_PIXELS, require_max_image_pixels
 
@@ -58,7 +57,7 @@ class Predict:
         from tfl.artefacts.predict import BadImage
 
         if self.as_json:
-            print_json(encode_record(answer))
+            print_json(answer)
         elif isinstance(answer, BadImage):
             print_notes(f"tfl: {answer.error}")
         else:

@@ -9,7 +9,6 @@ from tfl.cli.output import print_json, print_lines, print_path, print_table
 from tfl.cli.startup import start_keras
 from tfl.errors import RunError, SpecError
 from tfl.files import paths
-from tfl.files.codec import encode_record
 from tfl.reports.runs import RUN_COLUMNS, tabulate_runs
 
 
@@ -46,7 +45,7 @@ class Runs:
             remove_run(folder)
         found = list_runs(self.runs_dir)
         if self.as_json:
-            print_json(encode_record(found))
+            print_json(found)
         elif found:
             print_table(RUN_COLUMNS, tabulate_runs(found))
         else:
