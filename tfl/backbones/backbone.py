@@ -3,14 +3,17 @@
 uint8 (n, h, w, 3) -> cast -> resize -> the source's preprocessing -> frozen network -> pooled (n, d)
 """
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 from tfl.backbones.layers import require_activations
 from tfl.backbones.presentation import build_views
+from tfl.backbones.quantized import QuantizedNetwork
 from tfl.backbones.registry import require_backbone
 from tfl.backbones.source import Pretrained
 from tfl.backbones.tensors import digest_weights, require_finite_weights
@@ -32,6 +35,8 @@ class Backbone:
       network: resized images to features, float32 `(n, d)`; preprocesses first.
       model: both; uint8 `(n, h, w, 3)` to float32 `(n, d)`.
       pretrained: what the source returned.
+      quantized: what computes the features instead of `network` if `spec.compute_dtype` is int8;
+        None until it has been found or made.
     """
 
     spec: FeatureSpec
@@ -39,6 +44,34 @@ class Backbone:
     network: keras.Model
     model: keras.Model
     pretrained: Pretrained
+    quantized: QuantizedNetwork | None = None
+
+    def use_quantized(self, quantized: QuantizedNetwork) -> "Backbone":
+        """Return the same backbone, whose features a quantised network computes.
+
+        Raises:
+          BackboneError: it is another backbone's network, or lacks a layer.
+        """
+        differences = quantized.origin.list_differences(self.spec)
+        if differences:
+            raise BackboneError(
+                f"the quantised network {quantized.path} cannot compute these features",
+                *(f"  {line}" for line in differences),
+            )
+        spec = replace(self.spec, quantized_network=quantized.digest)
+        return replace(self, spec=spec, quantized=quantized)
+
+    @property
+    def quantized_columns(self) -> np.ndarray | None:
+        """The columns of the quantised network's output that make up a row of features, `(d,)`; None for all."""
+        assert self.quantized is not None
+        origin = self.quantized.origin
+        if (origin.layers, origin.pooling) == (self.spec.layers, self.spec.pooling):
+            return None
+        held = replace(self.spec, layers=origin.layers, pooling=origin.pooling)
+        columns = self.locate_columns(held)
+        pairs = itertools.product(self.spec.layers, self.spec.pooling)
+        return np.concatenate([np.arange(part.start, part.stop) for part in map(columns.__getitem__, pairs)])
 
     @property
     def num_features(self) -> int:
@@ -111,12 +144,13 @@ def build_backbone(spec: FeatureSpec) -> Backbone:
       AssetError: the pretrained weights could not be had.
     """
     found = require_backbone(spec.backbone)
-    with pin_keras_settings(spec.compute_dtype), skip_initializers():
+    with pin_keras_settings(spec.layer_dtype), skip_initializers():
         pretrained = found.source.load(found.name, spec)
     network = pretrained.network
     require_finite_weights(network, spec.weights)
     network.trainable = False  # else an exported SavedModel runs BatchNorm in training mode
-    resolved = replace(spec, backbone=found.stored_name, weights=digest_weights(network))
+    digest = digest_weights(network)
+    resolved = replace(spec, backbone=found.stored_name, weights=digest)
     return _assemble(resolved, pretrained)
 
 

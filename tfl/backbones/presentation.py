@@ -3,9 +3,10 @@
 from typing import NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
-from tfl.backbones.resampling import resample
+from tfl.backbones.resampling import KERNELS, resample, weigh_axes
 from tfl.machine.keras_settings import pin_keras_settings
 from tfl.specs import FeatureSpec, View
 
@@ -90,6 +91,29 @@ def _resize(images: keras.KerasTensor, size: int, spec: FeatureSpec, is_portable
         crop_to_aspect_ratio=spec.resize_mode == "crop",
         pad_to_aspect_ratio=spec.resize_mode == "pad",
     )
+
+
+def has_matrices(spec: FeatureSpec) -> bool:
+    """Whether `build_matrices` can make the spec's views."""
+    return spec.interpolation in KERNELS
+
+
+@pin_keras_settings()
+def build_matrices(spec: FeatureSpec, view: View, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the two matrices that make a view of an image `(height, width)`, float32.
+
+    The first, `(size, height)`, is multiplied from the left, and the second, `(width, size)`, from the right: the
+    pixels of `build_views`, but for rounding.
+    """
+    size = spec.image_size
+    side, top, left = window_of(view, size)
+    rows, columns = np.ones(height, np.float32), np.ones(width, np.float32)
+    weights = weigh_axes(rows, columns, side, spec.interpolation, spec.antialias, spec.resize_mode)
+    down, across = (np.asarray(ops.convert_to_numpy(each)) for each in weights)  # (side, h), (side, w)
+    down, across = down[top : top + size], across[left : left + size]
+    if view == "hflip":
+        across = across[::-1]
+    return np.ascontiguousarray(down), np.ascontiguousarray(across.T)
 
 
 def _can_use_keras(spec: FeatureSpec, is_portable: bool) -> bool:

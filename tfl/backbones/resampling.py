@@ -52,12 +52,30 @@ def resample(
     """
     rows = ops.ones_like(images[0, :, 0, 0])  # (h,)
     columns = ops.ones_like(images[0, 0, :, 0])  # (w,)
-    kernel = KERNELS[interpolation]
-    down = _weigh_pixels(rows, columns, size, kernel, antialias, mode)  # (size, h)
-    across = _weigh_pixels(columns, rows, size, kernel, antialias, mode)  # (size, w)
+    down, across = weigh_axes(rows, columns, size, interpolation, antialias, mode)
     channels = ops.transpose(images, (0, 3, 1, 2))  # (n, 3, h, w)
     resized = ops.matmul(ops.matmul(down, channels), ops.transpose(across))  # (n, 3, size, size)
     return ops.transpose(resized, (0, 2, 3, 1))
+
+
+def weigh_axes(
+    rows: Any,
+    columns: Any,
+    size: int,
+    interpolation: Interpolation,
+    antialias: bool,
+    mode: Literal["stretch", "crop", "pad"],
+) -> tuple[Any, Any]:
+    """Return the two matrices that resize an image: `(size, h)` from the left, `(size, w)` transposed from the right.
+
+    Args:
+      rows: ones `(h,)`.
+      columns: ones `(w,)`.
+    """
+    kernel = KERNELS[interpolation]
+    down = _weigh_pixels(rows, columns, size, kernel, antialias, mode)  # (size, h)
+    across = _weigh_pixels(columns, rows, size, kernel, antialias, mode)  # (size, w)
+    return down, across
 
 
 def _weigh_pixels(own: Any, other: Any, size: int, kernel: Any, antialias: bool, mode: str) -> Any:

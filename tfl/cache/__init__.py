@@ -8,6 +8,7 @@ from tfl.cache.file import Cache, CachedRows, list_caches, open_cache
 from tfl.cache.ids import UniqueIds
 from tfl.cache.inspection import Inspection, Overview, PartialInspection, inspect, list_overviews
 from tfl.cache.partial import PartialCache, Shard
+from tfl.cache.plain_files import write_whole
 from tfl.cache.provenance import CopiedRows, Provenance, SkippedImage
 from tfl.cache.reuse import ReusableCaches
 from tfl.cache.schema import MAX_ID_BYTES
@@ -35,4 +36,5 @@ __all__ = [
     "list_overviews",
     "open_cache",
     "verify",
+    "write_whole",
 ]

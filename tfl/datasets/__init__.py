@@ -25,6 +25,7 @@ from tfl.datasets.registry import (
 )
 from tfl.datasets.resolution import resolve_spec
 from tfl.datasets.rows import count_labels, count_rows, list_bad_images, read_rows, require_good_images
+from tfl.datasets.sampling import sample_by_class
 from tfl.datasets.source import BadImage, Dataset, Example, Source, to_text
 from tfl.datasets.splits import select_rows, split_names
 from tfl.datasets.tfds import TFDS, TfdsDataset
@@ -63,6 +64,7 @@ __all__ = [
     "require_good_images",
     "require_new_npz",
     "resolve_spec",
+    "sample_by_class",
     "select_rows",
     "split_names",
     "to_text",

@@ -53,6 +53,7 @@ class NpzDataset(Dataset):
         self._arrays = {name: _open_array(archive, name, header) for name, header in headers.items()}
         self._ids = {split: self._read_ids(split) for split in self._splits if f"{split}_ids" in headers}
         self._require_unique_ids()
+        self.image_shape = self._find_image_shape()
         raw = {split: read_labels(path, split, self._arrays[f"{split}_labels"]) for split in self._splits}
         self.class_names, values = self._find_classes(raw)
         self._labels = {split: np.searchsorted(values, labels) for split, labels in raw.items()}
@@ -98,6 +99,12 @@ class NpzDataset(Dataset):
                     f"expected 0 to {len(names) - 1}, the classes being {list_values(names)}"
                 )
         return names, np.arange(len(names))
+
+    def _find_image_shape(self) -> tuple[int, int] | None:
+        """Return height and width of all images; None if they differ by split."""
+        shapes = {self._arrays[f"{split}_images"].shape for split in self._splits}
+        sizes = {(shape[1], shape[2]) for shape in shapes}
+        return sizes.pop() if len(sizes) == 1 else None
 
     def _identify(self) -> tuple[str, str]:
         """Return the dataset's name and version: those that `write_npz` recorded, else the file's own."""

@@ -37,6 +37,8 @@ class Dataset:
     num_rows: dict[str, int]
     """Images of each split."""
 
+    image_shape: tuple[int, int] | None = None
+    """Height and width of every image, if they are known to be the same."""
     neighbours_read_together: int = 1
     """Rows that are best read together when only some rows of a split are needed."""
 

@@ -39,6 +39,8 @@ class TfdsDataset(Dataset):
         self._id_key = find_id(info)
         self.class_names = tuple(info.features[self._label_key].names)
         self.num_rows = {name: split.num_examples for name, split in info.splits.items()}
+        height, width, _ = info.features[self._image_key].shape
+        self.image_shape = None if None in (height, width) else (height, width)
 
     def examples(self, split: str, start: int, stop: int) -> Iterator[Example]:
         for first in range(start, stop, ROWS_PER_PIPELINE):

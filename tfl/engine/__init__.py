@@ -15,7 +15,8 @@ from tfl.engine.devices import (
 )
 from tfl.engine.engines import ENGINES, compile_model, resolve_engine
 from tfl.engine.forward import Forward
-from tfl.engine.provenance import describe_engine, library_versions, list_instruction_sets
+from tfl.engine.instructions import list_instruction_sets
+from tfl.engine.provenance import describe_engine, library_versions
 from tfl.engine.record import Engine
 from tfl.machine.memory import available_memory
 

@@ -3,12 +3,13 @@
 import keras
 
 from tfl.engine.jax import JAX
-from tfl.engine.openvino import OPENVINO
+from tfl.engine.openvino import INT8_INSTRUCTIONS, OPENVINO, has_int8_instructions, supported_dtypes
 from tfl.engine.pytorch import TORCH, TORCH_COMPILE
 from tfl.engine.record import Compiled, Engine, Shape
 from tfl.engine.tensorflow import TENSORFLOW
 from tfl.errors import TflError
 from tfl.machine.keras_settings import pin_keras_settings
+from tfl.specs.features import INT8
 
 ENGINES = {engine.name: engine for engine in (TENSORFLOW, JAX, TORCH, TORCH_COMPILE, OPENVINO)}
 
@@ -24,6 +25,8 @@ def resolve_engine(option: str, compute_dtype: str) -> str:
         that no engine is for.
     """
     backend = _require_backend()
+    if compute_dtype == INT8:
+        return _require_int8(option)
     if option == "keras":
         return backend
     if option == "auto":
@@ -34,6 +37,27 @@ def resolve_engine(option: str, compute_dtype: str) -> str:
     if obstacle:
         raise TflError(f"--engine {option}: {obstacle}; or take --engine keras")
     return option
+
+
+def _require_int8(option: str) -> str:
+    """Return the name of the engine that computes in int8, or refuse what would be slower than float32.
+
+    `--engine openvino` computes on any processor: the features are the same.
+    """
+    name = OPENVINO.name
+    if option not in ("auto", name):
+        raise TflError(f"--compute-dtype int8 runs in {name} alone, got --engine {option}; leave --engine out")
+    obstacle = OPENVINO.find_obstacle(INT8)
+    if obstacle:
+        raise TflError(f"--compute-dtype int8 needs {name}: {obstacle}; or take --compute-dtype bfloat16 or float32")
+    if option == "auto" and not has_int8_instructions():
+        able = supported_dtypes()
+        instead = "bfloat16" if "bfloat16" in able else "float32"
+        raise TflError(
+            f"this processor has none of the instructions for int8 ({', '.join(INT8_INSTRUCTIONS)}) and would be no "
+            f"faster than in float32; take --compute-dtype {instead}, or --engine {name} to compute in int8 anyway"
+        )
+    return name
 
 
 def _require_backend() -> str:

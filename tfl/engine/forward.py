@@ -1,12 +1,14 @@
 """A backbone made ready to run on batches of one size."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from keras import ops
 
 from tfl.backbones import Backbone
+from tfl.engine import int8
 from tfl.engine.arithmetic import exact_float32
 from tfl.engine.engines import compile_model, find_engine
 from tfl.engine.record import Compiled
@@ -20,18 +22,38 @@ class Forward:
 
     Args:
       engine: a name that `resolve_engine` returned, for the network; the Keras backend resizes images.
+      image_shape: height and width of all images, if they are the same. An int8 network then
+        resizes them itself, if they are small.
     """
 
     @pin_keras_settings()
-    def __init__(self, backbone: Backbone, batch_size: int, engine: str = "") -> None:
-        spec = backbone.spec
+    def __init__(
+        self, backbone: Backbone, batch_size: int, engine: str = "", image_shape: tuple[int, int] | None = None
+    ) -> None:
         self._backbone = backbone
         self._batch_size = batch_size
         self._views: dict[tuple[View, bool], Compiled] = {}
+        self._image_shape = image_shape
+        self._engine = engine
         with exact_float32():
-            shape = (batch_size, spec.image_size, spec.image_size, 3)
-            network = find_engine(engine).prepare(backbone.network, spec.compute_dtype)
-            self._network = compile_model(network, shape, engine, spec.compute_dtype)
+            _ = self._from_images or self._network
+
+    @cached_property
+    def _network(self) -> Compiled:
+        """Pixels `(batch_size, size, size, 3)` to features `(batch_size, d)`."""
+        spec = self._backbone.spec
+        if self._backbone.quantized is not None:
+            return int8.compile_pixels(self._backbone, self._batch_size)
+        shape = (self._batch_size, spec.image_size, spec.image_size, 3)
+        network = find_engine(self._engine).prepare(self._backbone.network, spec.compute_dtype)
+        return compile_model(network, shape, self._engine, spec.compute_dtype)
+
+    @cached_property
+    def _from_images(self) -> int8.CompiledViews | None:
+        """Resizing and the network as one graph; None where they are two."""
+        if self._image_shape is None or not int8.can_compile_images(self._backbone, self._image_shape):
+            return None
+        return int8.compile_images(self._backbone, self._batch_size, self._image_shape)
 
     def features(self, images: Sequence[np.ndarray], view: View = "original") -> np.ndarray:
         """Return the float32 features `(n, d)` of `n <= batch_size` images under a view.
@@ -53,6 +75,10 @@ class Forward:
         num_padding = self._batch_size - len(images)
         is_uniform = len({(image.shape, image.dtype) for image in images}) == 1
         with exact_float32():
+            if self._from_images is not None and images[0].dtype == np.uint8:
+                batch = np.stack([*images, *[images[0]] * num_padding])
+                features = self._from_images(batch, view)  # (batch_size, d)
+                return lambda: features[: len(images)]
             if len(images) > 1 and is_uniform:
                 batch = np.stack([*images, *[images[0]] * num_padding])
                 pixels = self._present(batch, view)  # (batch_size, size, size, 3)

@@ -3,21 +3,13 @@
 import importlib.metadata
 import os
 import platform
-import re
-from pathlib import Path
 from typing import Any
 
 import keras
 
 from tfl.engine.devices import count_devices, count_threads, device_name, has_accelerator
 from tfl.engine.engines import find_engine
-
-# A library chooses its kernels by these when it is run, and their sums differ in the last bits. As Linux spells them.
-INSTRUCTION_SETS = (
-    *("avx", "avx2", "fma", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
-    *("amx_tile", "amx_int8", "amx_bf16", "amx_fp16"),
-    *("asimd", "asimddp", "bf16", "i8mm", "sve", "sve2"),  # of ARM
-)
+from tfl.engine.instructions import list_instruction_sets
 
 ARITHMETIC_VARIABLES = (
     # TensorFlow, its XLA and its GPU libraries
@@ -83,16 +75,3 @@ def _describe_device() -> str:
     if not has_accelerator():
         words += list_instruction_sets()
     return " ".join(words)
-
-
-def list_instruction_sets(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
-    """Return those of `INSTRUCTION_SETS` that the processor has; its name where Linux does not list them."""
-    try:
-        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    found = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
-    if found is None:
-        return platform.processor().split()
-    able = set(found[1].split())
-    return [name for name in INSTRUCTION_SETS if name in able]

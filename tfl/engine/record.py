@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from tfl.specs.features import FLOAT_DTYPES
+
 Shape = tuple[int | None, ...]
 Compiled = Callable[[Any], Any]
 """A batch to the model's output; tensors stay where the Keras backend computes."""
@@ -33,6 +35,7 @@ class Engine:
       is_backend: it is the Keras backend of the same name, which `--engine keras` means.
       is_preferred: `--engine auto` takes it where it can serve.
       packages: distributions whose versions count, beside those of the Keras backend.
+      dtypes: compute dtypes that it can run at all.
     """
 
     name: str
@@ -42,3 +45,4 @@ class Engine:
     is_backend: bool = False
     is_preferred: bool = False
     packages: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = FLOAT_DTYPES

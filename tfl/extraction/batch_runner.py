@@ -40,7 +40,8 @@ class BatchRunner:
         """Compiled when the first image needs it: a run that was killed in its merge needs none."""
         making = self._plan.unfinished.making
         logger.info("%s on %s, batches of %d", making.engine, making.device, making.batch_size)
-        return engine.Forward(self._plan.backbone, making.batch_size, making.engine or "")
+        image_shape = self._plan.dataset.image_shape
+        return engine.Forward(self._plan.backbone, making.batch_size, making.engine or "", image_shape)
 
     def start(self, assembly: ShardAssembly, view: View, examples: list[Example]) -> None:
         """Start a batch; its features are there when `finish_oldest` has returned it."""

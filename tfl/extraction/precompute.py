@@ -19,11 +19,23 @@ from tfl.backbones import build_backbone, names_weights_file, require_backbone
 from tfl.cache import Cache, DamagedShardError, PartialCache, ReusableCaches, list_caches, open_cache
 from tfl.extraction.extraction import Extraction
 from tfl.extraction.plan import Plan
+from tfl.extraction.quantization import add_quantized
 from tfl.extraction.refusals import accept_finished, list_bad_images, refuse_bad_images, require_coverage
 from tfl.files.paths import expand_user
 from tfl.machine.keras_settings import pin_keras_settings
 from tfl.machine.progress import Progress
-from tfl.specs import VIEWS, CacheSpec, DatasetSpec, FeatureSpec, Role, Settings, View, list_differences, require_views
+from tfl.specs import (
+    INT8,
+    VIEWS,
+    CacheSpec,
+    DatasetSpec,
+    FeatureSpec,
+    Role,
+    Settings,
+    View,
+    list_differences,
+    require_views,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +91,7 @@ def precompute(
 
 def _make_plan(features: FeatureSpec, dataset: DatasetSpec, settings: Settings, views: tuple[View, ...]) -> Plan:
     """Open the dataset, refuse it if it is bad, build the backbone, and find finished shards."""
+    runner = engine.resolve_engine(settings.engine, features.compute_dtype)
     source = datasets.open_dataset(dataset, settings.max_image_pixels)
     resolved = datasets.resolve_spec(dataset, source)
     if settings.on_bad_image == "error":
@@ -87,9 +100,10 @@ def _make_plan(features: FeatureSpec, dataset: DatasetSpec, settings: Settings, 
         source.require_good_classes()
     require_coverage(datasets.count_labels(source, resolved), source, settings)
     backbone = build_backbone(features)
+    if features.compute_dtype == INT8:
+        backbone = add_quantized(backbone, features, source, resolved, settings.cache_dir)
     spec = CacheSpec(backbone.spec, resolved, tuple(view for view in VIEWS if view in views))
     path = settings.cache_dir / spec.file_name
-    runner = engine.resolve_engine(settings.engine, features.compute_dtype)
     batch_size = _choose_batch_size(path, settings)
     making = {**engine.describe_engine(runner, batch_size), "shard_rows": settings.shard_rows}
     num_rows = {role: datasets.count_rows(source, split) for role, split in resolved.roles.items()}

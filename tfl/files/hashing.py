@@ -18,3 +18,8 @@ def hash_file(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ValueError(f"it cannot be read ({error.strerror})") from error
+
+
+def hash_bytes(content: bytes) -> str:
+    """Return the sha256 of bytes, in 64 hex digits."""
+    return hashlib.sha256(content).hexdigest()

@@ -1,7 +1,7 @@
 """FeatureSpec: everything that decides the value of one image's features."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
@@ -11,6 +11,9 @@ from tfl.specs.spec import DIGEST_PREFIX, Spec, to_file_stem
 
 FEATURE_REVISION = 1  # raised when a change of the code changes features' values: then caches must be rebuilt
 LAST_LAYER = "last"
+FLOAT_DTYPES = ("float32", "bfloat16", "float16")
+INT8 = "int8"
+Pooling = Literal["avg", "max"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"]
 
 
@@ -33,13 +36,20 @@ class FeatureSpec(Spec):
     """Antialias when downsampling."""
     layers: tuple[str, ...] = (LAST_LAYER,)
     """Layers whose outputs are pooled and concatenated; `last` is the end of the network."""
-    pooling: tuple[Literal["avg", "max"], ...] = ("avg",)
+    pooling: tuple[Pooling, ...] = ("avg",)
     """Pooling over height and width; the results of several are concatenated."""
-    compute_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Data type in which the backbone computes; pooling is always float32."""
+    compute_dtype: Literal["float32", "bfloat16", "float16", "int8", "auto"] = "float32"
+    """Data type in which the backbone computes; pooling is always float32.
+    `int8` runs a network that is quantised on training images, on a CPU with OpenVINO.
+    `auto` measures what each would cost here, and takes float32."""
+    quantized_network: str = ""
+    """File of the quantised network for `int8`; an earlier `precompute` left it beside its cache.
+    If empty, the one of the same backbone and training split is found there, or made."""
     feature_dtype: Literal["float32", "float16"] = "float32"
     """Data type of the features in the cache."""
     revision: Annotated[int, tyro.conf.Suppress] = FEATURE_REVISION
+
+    omitted_when_empty: ClassVar[frozenset[str]] = frozenset({"quantized_network"})
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -49,6 +59,11 @@ class FeatureSpec(Spec):
             raise SpecError(f"image_size is at most {MAX_IMAGE_SIZE:,} pixels, got {self.image_size}")
         if not self.layers or not self.pooling:
             raise SpecError(f"at least one layer and one pooling are needed, got {self.layers}, {self.pooling}")
+        if self.quantized_network and self.compute_dtype != INT8:
+            raise SpecError(
+                f"quantized_network is for compute_dtype {INT8}, got {self.quantized_network!r} "
+                f"for {self.compute_dtype}"
+            )
 
     @property
     def backbone_file_name(self) -> str:
@@ -57,5 +72,12 @@ class FeatureSpec(Spec):
 
     @property
     def is_resolved(self) -> bool:
-        """True if `weights` is a digest of the tensors' values."""
-        return self.weights.startswith(DIGEST_PREFIX)
+        """True if `weights` is a digest of the tensors' values, and for int8 `quantized_network` one of its file."""
+        if self.compute_dtype == INT8 and not self.quantized_network.startswith(DIGEST_PREFIX):
+            return False
+        return self.weights.startswith(DIGEST_PREFIX) and self.compute_dtype != "auto"
+
+    @property
+    def layer_dtype(self) -> str:
+        """Data type in which the backbone's Keras layers compute: that of a network to quantise is float32."""
+        return self.compute_dtype if self.compute_dtype in FLOAT_DTYPES else "float32"

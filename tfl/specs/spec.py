@@ -3,8 +3,8 @@
 import hashlib
 import json
 import typing
-from dataclasses import asdict, fields
-from typing import Any, Literal, Self
+from dataclasses import fields
+from typing import Any, ClassVar, Literal, Self
 
 from tfl.errors import SpecError
 
@@ -17,9 +17,25 @@ class Spec:
     Fields are numbers, text, `Literal`s, tuples of these, or other specs.
     """
 
+    omitted_when_empty: ClassVar[frozenset[str]] = frozenset()
+    """Text fields that the JSON leaves out when they are empty: specs written before they existed stay the same."""
+
     def to_json(self) -> str:
         """Return canonical JSON: sorted keys, no spaces, ASCII. Equal specs give equal text."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))  # type: ignore[call-overload]
+        return json.dumps(self._to_dict(), sort_keys=True, separators=(",", ":"))
+
+    def list_omitted_fields(self) -> list[str]:
+        """Return the fields that JSON leaves out; see `tfl.files.codec`."""
+        return [name for name in sorted(self.omitted_when_empty) if not getattr(self, name)]
+
+    def _to_dict(self) -> dict[str, Any]:
+        omitted = self.list_omitted_fields()
+        values: dict[str, Any] = {}
+        for name in _field_names(self):
+            if name not in omitted:
+                value = getattr(self, name)
+                values[name] = value._to_dict() if isinstance(value, Spec) else value
+        return values
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -35,7 +51,9 @@ class Spec:
 
     @classmethod
     def _from_dict(cls, values: Any) -> Self:
-        names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+        names = _field_names(cls)
+        if isinstance(values, dict):
+            names = [name for name in names if name in values or name not in cls.omitted_when_empty]
         if not isinstance(values, dict) or sorted(values) != sorted(names):
             received = sorted(values) if isinstance(values, dict) else values
             raise SpecError(f"a {cls.__name__} has the fields {sorted(names)}, got {received}")
@@ -59,8 +77,15 @@ class Spec:
         raise NotImplementedError
 
     def _check_types(self) -> None:
-        for name, hint in typing.get_type_hints(type(self)).items():
+        hints = typing.get_type_hints(type(self))
+        for name in _field_names(self):
+            hint = hints[name]
             check_type(type(self).__name__, name, getattr(self, name), hint)
+
+
+def _field_names(spec: Any) -> list[str]:
+    """Return the names of a spec's fields, or of those of its class."""
+    return [field.name for field in fields(spec)]
 
 
 def check_type(spec: str, name: str, value: Any, hint: Any) -> None:

@@ -1,0 +1,103 @@
+"""Running a quantised network in OpenVINO, on a processor."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tfl.backbones import Backbone
+from tfl.backbones.presentation import build_matrices, has_matrices
+from tfl.backbones.quantized import QuantizedNetwork
+from tfl.engine.openvino import compile_graph, hide_telemetry
+from tfl.engine.record import Compiled
+from tfl.errors import BackboneError
+from tfl.machine import packages
+from tfl.specs import View
+
+CompiledViews = Callable[[np.ndarray, View], np.ndarray]
+"""uint8 images `(n, h, w, 3)` and a view to features `(n, d)`."""
+
+
+def compile_pixels(backbone: Backbone, batch_size: int) -> Compiled:
+    """Compile the forward pass from pixels, float32 `(batch_size, size, size, 3)`, to features `(batch_size, d)`."""
+    openvino = _import_openvino()
+    size = backbone.spec.image_size
+    network = _read_network(backbone, openvino)
+    network.reshape([batch_size, size, size, 3])
+    run = compile_graph(network, "float32")
+    columns = backbone.quantized_columns
+    return run if columns is None else lambda pixels: run(pixels)[:, columns]
+
+
+def can_compile_images(backbone: Backbone, image_shape: tuple[int, int] | None) -> bool:
+    """Whether `compile_images` serves: all images have one size, no larger than the network's own.
+
+    Resizing by matrices takes longer than Keras' for large images.
+    """
+    if backbone.quantized is None or image_shape is None or not has_matrices(backbone.spec):
+        return False
+    return max(image_shape) <= backbone.spec.image_size
+
+
+def compile_images(backbone: Backbone, batch_size: int, image_shape: tuple[int, int]) -> CompiledViews:
+    """Compile resizing and the forward pass as one graph, for images of one size.
+
+    A view is a pair of matrices, which the graph takes as inputs: it is compiled once for all
+    views. Its pixels never leave the processor's caches for the main memory and come back.
+    """
+    openvino = _import_openvino()
+    network = _read_network(backbone, openvino)
+    graph = _put_resizing_before(network, batch_size, image_shape, backbone.spec.image_size, openvino)
+    run = compile_graph(graph, "float32")
+    columns = backbone.quantized_columns
+    matrices: dict[View, tuple[np.ndarray, np.ndarray]] = {}
+
+    def compute(images: np.ndarray, view: View) -> np.ndarray:
+        if view not in matrices:
+            matrices[view] = build_matrices(backbone.spec, view, *image_shape)
+        features: np.ndarray = run([images, *matrices[view]])
+        return features if columns is None else features[:, columns]
+
+    return compute
+
+
+def _put_resizing_before(network: Any, batch_size: int, image_shape: tuple[int, int], size: int, openvino: Any) -> Any:
+    """Return a graph of three inputs: images, and the two matrices of a view."""
+    from openvino import opset13 as ops
+
+    height, width = image_shape
+    images = ops.parameter([batch_size, height, width, 3], np.uint8, name="images")
+    down = ops.parameter([size, height], np.float32, name="down")
+    across = ops.parameter([width, size], np.float32, name="across")
+    channels = ops.transpose(ops.convert(images, np.float32), np.array([0, 3, 1, 2]))  # (n, 3, h, w)
+    rows = ops.matmul(down, channels, transpose_a=False, transpose_b=False)  # (n, 3, size, w)
+    resized = ops.matmul(rows, across, transpose_a=False, transpose_b=False)  # (n, 3, size, size)
+    pixels = ops.transpose(resized, np.array([0, 2, 3, 1]))  # (n, size, size, 3)
+    network.reshape([batch_size, size, size, 3])
+    for user in list(network.inputs[0].get_target_inputs()):
+        user.replace_source_output(pixels.output(0))
+    return openvino.Model(network.get_results(), [images, down, across], "images_to_features")
+
+
+def _import_openvino() -> Any:
+    with hide_telemetry():
+        return packages.require_package("openvino", "openvino")
+
+
+def _read_network(backbone: Backbone, openvino: Any) -> Any:
+    assert backbone.quantized is not None
+    return read_network(backbone.quantized, openvino)
+
+
+def read_network(quantized: QuantizedNetwork, openvino: Any) -> Any:
+    """Return a quantised network as OpenVINO's model, pixels `(n, size, size, 3)` to its features.
+
+    Raises:
+      BackboneError: OpenVINO cannot read it.
+    """
+    graph, weights = quantized.read_graph()
+    try:
+        return openvino.Core().read_model(graph, weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise BackboneError(f"OpenVINO cannot read the quantised network {quantized.path}: {reason}") from error
