@@ -9,6 +9,7 @@ from tfl.artefacts import limits
 from tfl.artefacts.combined import Combined, combine, fold, use_portable_resizing
 from tfl.artefacts.formats import Format, Quantization, require_format
 from tfl.artefacts.origin import Origin
+from tfl.backbones import Backbone
 from tfl.errors import ExportError, TflError
 from tfl.runs.folder import Run, open_run
 from tfl.specs import Artefact, Role
@@ -23,12 +24,15 @@ class Candidate:
 
     Attributes:
       origin: the dataset and the backbone of the run's cache.
-      combined: the model as it was trained: what the exported one is compared with.
+      backbone: the one that the format carries: the cache's own, or the same in float32.
+      combined: the model as it was trained, or with the float32 network where the format cannot
+        compute as the features were made: what the exported one is compared with.
       artefact: how it is shipped.
     """
 
     run: Run
     origin: Origin
+    backbone: Backbone
     combined: Combined
     artefact: Artefact
 
@@ -36,6 +40,11 @@ class Candidate:
     def format(self) -> Format:
         """The format to export to."""
         return require_format(self.artefact)
+
+    @property
+    def has_own_arithmetic(self) -> bool:
+        """Whether the exported model computes features as the cached ones were computed."""
+        return self.combined.compute_dtype == self.origin.cache.spec.features.compute_dtype
 
     @property
     def quantization(self) -> Quantization:
@@ -97,5 +106,8 @@ def open_candidate(run_folder: Path, dataset: str, weights: str, artefact: Artef
         raise ExportError(f"{cache.path} has no test rows to measure accuracy on; leave --assert-accuracy-at-least out")
     head = run.load_head(cache)
     limits.require_possible(kind, cache.spec.features, head)
-    origin = Origin(cache, dataset, weights).open_both()
-    return Candidate(run, origin, combine(run, head, origin.backbone), artefact)
+    origin = Origin(cache, dataset, weights)
+    _ = origin.dataset  # a wrong one is refused before any work is done
+    is_carried = cache.spec.features.compute_dtype in kind.compute_dtypes
+    backbone = origin.backbone if is_carried else origin.build_in_float32()
+    return Candidate(run, origin, backbone, combine(run, head, backbone), artefact)

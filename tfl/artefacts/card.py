@@ -39,7 +39,7 @@ def format_card(manifest: Manifest) -> str:
         "## How good it is\n\n" + "\n\n".join(_describe_quality(manifest)),
         "## Limits\n\n" + "\n".join(f"- {sentence}" for sentence in _list_limits(manifest)),
         "## How to call it\n\n`images` are uint8 RGB `(n, h, w, 3)` in 0..255, of any n, h and w; the model resizes "
-        f"and preprocesses them itself.\n\n```python\n{kind.call}\n```\n\n"
+        f"and preprocesses them itself.\n\n```python\n{_find_call(manifest)}\n```\n\n"
         "From the command line: `tfl predict MODEL photo.jpg`.",
         f"## Can opening it run code?\n\n{kind.safety} `tfl predict` compares every file with its sha256 in `tfl.json` "
         "before it opens it: that finds damage, but does not prove who made the model.",
@@ -47,6 +47,18 @@ def format_card(manifest: Manifest) -> str:
     if kind.serving:
         sections.append(kind.serving.replace("MAX_IMAGE_PIXELS", f"{artefact.max_image_pixels:,}"))
     return "\n\n".join(sections) + "\n"
+
+
+def _find_call(manifest: Manifest) -> str:
+    """Return the code that calls the model."""
+    kind = FORMATS[manifest.artefact.format]
+    return kind.calls.get(_find_compute_dtype(manifest), kind.call)
+
+
+def _find_compute_dtype(manifest: Manifest) -> str:
+    """Return the arithmetic of the network in the model."""
+    substitution = manifest.substitution
+    return substitution.carried if substitution else manifest.spec.features.compute_dtype
 
 
 def _list_facts(manifest: Manifest) -> dict[str, str]:
@@ -61,7 +73,7 @@ def _list_facts(manifest: Manifest) -> dict[str, str]:
         f"{features.interpolation}); weights {features.weights}",
         "views averaged": ", ".join(manifest.views),
         "head": ", ".join([recipe, *(f"{name} {value}" for name, value in settings.items())]),
-        "format": f"{manifest.artefact.format}, weights {words}",
+        "format": f"{manifest.artefact.format}, weights {words}, computes in {_find_compute_dtype(manifest)}",
         "fingerprint of its features": manifest.fingerprint,
         "versions": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
     }
@@ -79,11 +91,20 @@ def _describe_quality(manifest: Manifest) -> Iterator[str]:
         share = _format_accuracy(measured.accuracy, measured.num_images, measured.accuracy_interval_95)
         yield f"Test accuracy of this exported model on raw images: {share}."
     parity = manifest.parity
+    features = "features of the same network" if manifest.substitution else "cached features"
     yield (
-        f"Compared with the head on cached features, on {parity.num_images} images in a fresh process: logits within "
+        f"Compared with the head on {features}, on {parity.num_images} images in a fresh process: logits within "
         f"{parity.error:.1e} of the largest ({parity.tolerance:.0e} allowed), the same class for "
         f"{parity.same_class:.1%} of the images."
     )
+    substitution = manifest.substitution
+    if substitution:
+        yield (
+            f"The head was trained on {substitution.trained_on} features; this model computes them in "
+            f"{substitution.carried}. Of {substitution.num_images:,} {substitution.role} images the head has "
+            f"{substitution.accuracy_trained_on:.2%} right with the former and "
+            f"{substitution.accuracy_carried:.2%} with the latter (a loss of {substitution.tolerance:.0%} is allowed)."
+        )
     if test:
         yield "\n".join(_format_table(test.accuracy_per_class))
 

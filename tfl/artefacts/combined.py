@@ -1,5 +1,6 @@
 """Views, backbone and head joined as they were in training: raw images to a head's answers."""
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from tfl.backbones.folding import fold_batch_norm
 from tfl.backbones.presentation import build_views
 from tfl.machine.keras_settings import pin_keras_settings
 from tfl.runs.folder import Run, open_run
-from tfl.specs import MAX_IMAGE_PIXELS, FeatureSpec, View
+from tfl.specs import INT8, MAX_IMAGE_PIXELS, FeatureSpec, View
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ class Combined:
       head: features to logits `(n, c)`.
       max_image_pixels: most pixels (height x width) that an encoded image may claim, where a graph
         decodes it itself.
+      compute_dtype: arithmetic of the network, where a format's runtime has to be told it.
+      quantized: the backbone whose int8 network computes the features of each view, instead of
+        `network`, if `compute_dtype` is int8.
     """
 
     presentation: keras.Model
@@ -35,6 +41,8 @@ class Combined:
     head: keras.Model
     class_names: tuple[str, ...]
     max_image_pixels: int = MAX_IMAGE_PIXELS
+    compute_dtype: str = "float32"
+    quantized: Backbone | None = None
 
     @property
     @pin_keras_settings()
@@ -72,18 +80,37 @@ class Combined:
         """Return logits `(n, c)` of uint8 images `(n, h, w, 3)`, computed in this process."""
         with engine.exact_float32():
             pixels = self.presentation(ops.convert_to_tensor(images))
-            features = self.network(pixels, training=False)
+            if self.quantized is None:
+                features = self.network(pixels, training=False)  # (n, d)
+            else:
+                features = self._compute_int8(np.asarray(pixels), len(images))  # (n, d)
             return np.asarray(ops.convert_to_numpy(self.head(features)))
+
+    def _compute_int8(self, pixels: np.ndarray, num_images: int) -> np.ndarray:
+        """Return features `(n, d)`, the mean over the views, of pixels `(v * n, size, size, 3)`."""
+        assert self.quantized is not None
+        features = engine.compile_int8(self.quantized)(pixels)  # (v * n, d)
+        by_view = features.reshape(-1, num_images, features.shape[-1])  # (v, n, d)
+        return np.asarray(by_view.mean(axis=0))
 
 
 def combine(run: Run, head: keras.Model, built: Backbone) -> Combined:
     """Join a run's head with the backbone and the views that it was trained on."""
     head.trainable = False
-    return Combined(built.build_views(run.views), built.build_view_mean(run.views), head, run.class_names)
+    return Combined(
+        built.build_views(run.views),
+        built.build_view_mean(run.views),
+        head,
+        run.class_names,
+        compute_dtype=built.spec.compute_dtype,
+        quantized=built if built.quantized else None,
+    )
 
 
 def fold(combined: Combined) -> Combined:
-    """Return the same model with BatchNormalization folded into convolutions."""
+    """Return the same model with BatchNormalization folded into convolutions; an int8 network has it folded."""
+    if combined.quantized is not None:
+        return combined
     return replace(combined, network=fold_batch_norm(combined.network))
 
 
@@ -102,6 +129,9 @@ def load_model(run_folder: Path | str, weights: str = "") -> keras.Model:
     returns features. A saved `.keras` file loads without tfl, unless the head is that of the recipe
     `knn`, which votes in a layer of tfl's own.
 
+    Keras has no int8: of a run on int8 features the model has the float32 network, and its answers
+    differ a little. A warning says so.
+
     Args:
       run_folder: the folder that `train` returned.
       weights: where the backbone's weights are now, if not where `precompute` found them.
@@ -113,4 +143,13 @@ def load_model(run_folder: Path | str, weights: str = "") -> keras.Model:
     run = open_run(run_folder)
     cache = run.open_cache()
     head = run.load_head(cache)
-    return combine(run, head, Origin(cache, weights=weights).backbone).build_classifier()
+    origin = Origin(cache, weights=weights)
+    if cache.spec.features.compute_dtype == INT8:
+        logger.warning(
+            "%s was trained on int8 features, which Keras cannot compute: this model computes them in float32, and "
+            "its answers differ a little from those that were measured; `tfl export --format openvino` has the int8 "
+            "network",
+            run_folder,
+        )
+        return combine(run, head, origin.build_in_float32()).build_classifier()
+    return combine(run, head, origin.backbone).build_classifier()

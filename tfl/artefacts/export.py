@@ -4,13 +4,15 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 from tfl import __version__, datasets, engine
 from tfl.artefacts import card, manifest
 from tfl.artefacts.candidate import Candidate, open_candidate
 from tfl.artefacts.fresh_process import ComputeLogits, open_in_fresh_process
-from tfl.artefacts.manifest import Manifest, MeasuredAccuracy, Parity
+from tfl.artefacts.manifest import Manifest, MeasuredAccuracy, Parity, Substitution
 from tfl.artefacts.parity import measure_accuracy, measure_parity
+from tfl.artefacts.substitution import measure_substitution
 from tfl.errors import ExportError
 from tfl.files.paths import expand_user
 from tfl.files.scratch import redirect_temporary_files, scratch_folder
@@ -21,6 +23,14 @@ from tfl.specs import Artefact
 __all__ = ["Parity", "export"]
 
 OnProgress = Callable[[Progress], None]
+
+
+class Proof(NamedTuple):
+    """Everything that was measured of an exported model."""
+
+    parity: Parity
+    measured: MeasuredAccuracy | None
+    substitution: Substitution | None
 
 
 @pin_keras_settings()
@@ -50,7 +60,8 @@ def export(
       SpecError: there is no such format, or it cannot do what is asked of it.
       ExportError: `out` exists, the format needs TensorFlow or cannot carry the model, the weights
         or the dataset are not those of the cache, the model's logits differ from the cached ones,
-        or accuracy is below what was asked for; nothing is left behind.
+        accuracy is below what was asked for, or too much of it is lost because the format cannot
+        compute as the features were made; nothing is left behind.
       ExtraError: a package that the format needs is not installed.
       RunError, CacheError: see `open_run` and `open_cache`.
     """
@@ -62,10 +73,11 @@ def export(
         folder = scratch / out.name
         folder.mkdir()
         candidate.save(folder)
+        substitution = measure_substitution(candidate)
         with open_in_fresh_process(folder, candidate.format) as compute_logits:
             parity = measure_parity(candidate, compute_logits)
             measured = _measure_required_accuracy(candidate, compute_logits, on_progress)
-        _describe(folder, candidate, parity, measured)
+        _describe(folder, candidate, Proof(parity, measured, substitution))
         folder.rename(out)
     return parity
 
@@ -117,7 +129,7 @@ def _report_each(rows: Iterable[datasets.Example], total: int, on_progress: OnPr
         on_progress(progress)
 
 
-def _describe(folder: Path, candidate: Candidate, parity: Parity, measured: MeasuredAccuracy | None) -> None:
+def _describe(folder: Path, candidate: Candidate, proof: Proof) -> None:
     """Leave `tfl.json` and the model card beside the model's files."""
     run, record = candidate.run, candidate.run.record
     description = Manifest(
@@ -133,8 +145,9 @@ def _describe(folder: Path, candidate: Candidate, parity: Parity, measured: Meas
         decision_threshold=record.decision_threshold,
         metrics=run.metrics,
         artefact=candidate.artefact,
-        parity=parity,
-        measured=measured,
+        parity=proof.parity,
+        measured=proof.measured,
+        substitution=proof.substitution,
         files=manifest.hash_files(folder),
         tfl=__version__,
         versions=engine.library_versions() | {name: version(name) for name in candidate.format.packages},

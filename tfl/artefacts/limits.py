@@ -3,7 +3,6 @@
 import keras
 
 from tfl.artefacts.formats import FORMATS, Format
-from tfl.artefacts.formats.format import ALL_DTYPES
 from tfl.errors import ExportError
 from tfl.specs import FeatureSpec
 
@@ -17,7 +16,6 @@ def require_possible(kind: Format, spec: FeatureSpec, head: keras.Model) -> None
     _require_backend(kind)
     _require_layers_of_keras(kind, head)
     _require_resize_mode(kind, spec)
-    _require_compute_dtype(kind, spec)
 
 
 def _require_backend(kind: Format) -> None:
@@ -42,13 +40,4 @@ def _require_resize_mode(kind: Format, spec: FeatureSpec) -> None:
         modes = " and ".join(kind.resize_modes)
         raise ExportError(
             f"{kind.why_resize_modes}: the format {kind.name} is for resize_mode {modes}, got {spec.resize_mode}"
-        )
-
-
-def _require_compute_dtype(kind: Format, spec: FeatureSpec) -> None:
-    if spec.compute_dtype not in kind.compute_dtypes:
-        able = [name for name, each in FORMATS.items() if each.compute_dtypes == ALL_DTYPES]
-        raise ExportError(
-            f"the format {kind.name} computes in {' or '.join(kind.compute_dtypes)}, and this backbone in "
-            f"{spec.compute_dtype}; choose one of {', '.join(able)}"
         )

@@ -11,7 +11,7 @@ from tfl.files.codec import Sha256, Share
 from tfl.runs.history import Choice
 from tfl.runs.json_files import write_json
 from tfl.runs.metrics import MetricsByRole
-from tfl.specs import Artefact, CacheSpec, View
+from tfl.specs import Artefact, CacheSpec, Role, View
 from tfl.text import to_one_line
 
 DESCRIPTION = "tfl.json"
@@ -40,6 +40,28 @@ class Parity:
 
 
 @dataclass(frozen=True)
+class Substitution:
+    """The float32 network in place of the arithmetic that the head was trained on, which the format cannot carry.
+
+    Attributes:
+      trained_on: compute dtype of the cached features.
+      carried: compute dtype of the exported network.
+      role: whose images both were measured on; never test.
+      accuracy_trained_on: of the head on the cached features of these images, in 0..1.
+      accuracy_carried: of the head on features that the carried network computes.
+      tolerance: largest loss of accuracy that was allowed.
+    """
+
+    trained_on: str
+    carried: str
+    role: Role
+    num_images: int
+    accuracy_trained_on: Share
+    accuracy_carried: Share
+    tolerance: float
+
+
+@dataclass(frozen=True)
 class MeasuredAccuracy:
     """Accuracy, in 0..1, of the exported model itself on all test images."""
 
@@ -64,6 +86,7 @@ class Manifest:
       measured: of the exported model, if accuracy was asked for.
       files: the sha256 of each file, by its path in the folder.
       versions: of the libraries that made it.
+      substitution: None if the network computes as the cached features were computed.
     """
 
     class_names: tuple[str, ...]
@@ -83,6 +106,7 @@ class Manifest:
     files: dict[str, Sha256]
     tfl: str
     versions: dict[str, str]
+    substitution: Substitution | None = None
 
     def __post_init__(self) -> None:
         if not self.class_names or len(set(self.class_names)) != len(self.class_names):

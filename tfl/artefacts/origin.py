@@ -3,16 +3,16 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
-from typing import Self
 
 import numpy as np
 
 from tfl import datasets
 from tfl.backbones import Backbone, build_backbone, names_weights_file
+from tfl.backbones.quantized import name_file, open_quantized
 from tfl.cache import Cache
 from tfl.errors import ExportError
 from tfl.files import trust
-from tfl.specs import MAX_IMAGE_PIXELS, Role
+from tfl.specs import INT8, MAX_IMAGE_PIXELS, Role
 
 
 class Origin:
@@ -27,15 +27,6 @@ class Origin:
         self.cache = cache
         self._dataset = dataset
         self._weights = weights
-
-    def open_both(self) -> Self:
-        """Open both now: a wrong one is refused before any work is done.
-
-        Raises:
-          ExportError: see `dataset` and `backbone`.
-        """
-        _ = self.dataset, self.backbone
-        return self
 
     @property
     def weights(self) -> str:
@@ -55,16 +46,48 @@ class Origin:
         """The backbone that the features were made with.
 
         Raises:
-          ExportError: the weights are others.
+          ExportError: the weights are others; or the int8 network is not beside the cache, or another.
         """
         expected = self.cache.spec.features
         built = build_backbone(replace(expected, weights=self.weights))
-        if built.spec.weights != expected.weights:
+        self._require_same_weights(built)
+        return self._add_quantized(built) if expected.compute_dtype == INT8 else built
+
+    def build_in_float32(self) -> Backbone:
+        """Build the same network in float32, for what cannot compute as the features were made.
+
+        Raises:
+          ExportError: the weights are others.
+        """
+        spec = replace(self.cache.spec.features, compute_dtype="float32", quantized_network="")
+        built = build_backbone(replace(spec, weights=self.weights))
+        self._require_same_weights(built)
+        return built
+
+    def _require_same_weights(self, built: Backbone) -> None:
+        expected = self.cache.spec.features.weights
+        if built.spec.weights != expected:
             raise ExportError(
                 f"the weights {self.weights!r} are not those that the features were made with",
-                f"  weights: {expected.weights} in the cache, {built.spec.weights} now",
+                f"  weights: {expected} in the cache, {built.spec.weights} now",
             )
-        return built
+
+    def _add_quantized(self, built: Backbone) -> Backbone:
+        """Return the backbone with the int8 network that lies beside the cache."""
+        expected = self.cache.spec.features
+        path = self.cache.path.parent / name_file(expected, expected.quantized_network)
+        if not path.is_file():
+            raise ExportError(
+                f"the int8 network that the features were made with is not beside the cache: {path} was expected; "
+                "bring it back from where the cache was made"
+            )
+        found = open_quantized(path)
+        if found.digest != expected.quantized_network:
+            raise ExportError(
+                f"{path} is not the int8 network that the features were made with",
+                f"  quantized_network: {expected.quantized_network} in the cache, {found.digest} now",
+            )
+        return built.use_quantized(found)
 
     @cached_property
     def dataset(self) -> datasets.Dataset:
@@ -111,7 +134,7 @@ class Origin:
         """
         split = self.cache.spec.dataset.roles[role]
         count = datasets.count_rows(self.dataset, split)
-        usable = self._drop_unused(datasets.read_rows(self.dataset, split, 0, count))
+        usable = self.drop_unused(datasets.read_rows(self.dataset, split, 0, count))
         for expected in self.cache.read_ids(role).tolist():
             row = next(usable, None)
             if row is None or row.id.encode() != expected:
@@ -137,7 +160,7 @@ class Origin:
         gaps = np.flatnonzero(np.diff(rows) != 1) + 1
         for stretch in np.split(rows, gaps):
             found = datasets.read_rows(self.dataset, split, int(stretch[0]), int(stretch[-1]) + 1)
-            yield from self._drop_unused(found)
+            yield from self.drop_unused(found)
 
     def find_positions(self, role: Role, rows: list[datasets.Example]) -> np.ndarray:
         """Return the positions of some rows in the cache, by their ids, `(n,)`.
@@ -155,7 +178,7 @@ class Origin:
             )
         return positions
 
-    def _drop_unused(self, rows: Iterable[datasets.Example | datasets.BadImage]) -> Iterator[datasets.Example]:
+    def drop_unused(self, rows: Iterable[datasets.Example | datasets.BadImage]) -> Iterator[datasets.Example]:
         """Yield the rows that the cache has: good images that `precompute` did not leave out."""
         left_out = {image.id for image in self.cache.provenance.skipped}
         for row in rows:

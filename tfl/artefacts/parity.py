@@ -17,7 +17,7 @@ from tfl.heads.model import compute_logits
 from tfl.machine import batching
 from tfl.metrics import Metrics, measure_blocks
 from tfl.runs.folder import Run
-from tfl.specs import Artefact, FeatureSpec, Role
+from tfl.specs import INT8, Artefact, FeatureSpec, Role
 
 BATCHES = (1, 7, 24, 32)  # images, of the cache's test rows
 # Further batches of one image each, since the cache's images may all be of one size: twice as wide,
@@ -31,7 +31,10 @@ CHANGES: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
 
 # Largest difference of a logit, as a share of the largest logit, that is let pass. Low precision
 # rounds differently in every graph: bfloat16 keeps 8 bits, float16 11, through some fifty layers.
-TOLERANCES = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
+TOLERANCES = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1, "int8": 1e-3}
+# An int8 network rounds its pixels to 256 levels: the last bits of a pixel may move it to the next level, from where
+# the difference grows through the layers. Plain bilinear pixels hit the same levels in every engine.
+INT8_TOLERANCE_RESAMPLED = 5e-2
 STORED_TOLERANCES = {"float32": 0.0, "float16": 5e-3}  # by what the cache rounds features to
 
 
@@ -66,11 +69,17 @@ def measure_parity(candidate: Candidate, compute_logits: ComputeLogits) -> Parit
 
 
 def _collect_questions(candidate: Candidate) -> _Questions:
-    """Return test rows with the logits of their cached features, and changed images with those of this process."""
+    """Return test rows with the logits of their cached features, and changed images with those of this process.
+
+    A network of another arithmetic than the cached features' is compared with this process for all images.
+    """
     questions = _Questions()
     rows = list(candidate.origin.sample_rows(candidate.tested_role, sum(BATCHES)))
     images = [row.image for row in rows]
-    logits = _compute_cached_logits(candidate, rows)  # (n, c)
+    if candidate.has_own_arithmetic:
+        logits = _compute_cached_logits(candidate, rows)  # (n, c)
+    else:
+        logits = np.concatenate([candidate.combined.compute_logits(image[None]) for image in images])  # (n, c)
     for positions in _split_positions(images):
         questions.add(np.stack([images[i] for i in positions]), logits[positions])
     for image, change in zip(itertools.cycle(images), CHANGES, strict=False):
@@ -122,7 +131,10 @@ def _require_finite(logits: np.ndarray, whose: str, advice: str) -> None:
 def _find_tolerance(candidate: Candidate) -> float:
     """Return the largest difference of a logit that is let pass, as a share of the largest logit."""
     spec: FeatureSpec = candidate.origin.cache.spec.features
-    computed, stored = TOLERANCES[spec.compute_dtype], STORED_TOLERANCES[spec.feature_dtype]
+    compute_dtype = candidate.combined.compute_dtype
+    computed, stored = TOLERANCES[compute_dtype], STORED_TOLERANCES[spec.feature_dtype]
+    if compute_dtype == INT8 and (spec.antialias or spec.interpolation not in ("nearest", "bilinear")):
+        computed = INT8_TOLERANCE_RESAMPLED
     return max(computed, stored, candidate.quantization.tolerance)
 
 

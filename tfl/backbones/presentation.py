@@ -6,9 +6,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfl.backbones.exact_bilinear import build_matrix, resize_exactly
 from tfl.backbones.resampling import KERNELS, resample, weigh_axes
 from tfl.machine.keras_settings import pin_keras_settings
-from tfl.specs import FeatureSpec, View
+from tfl.specs import INT8, FeatureSpec, View
 
 CROP_SCALE = 8 / 7  # an image is resized to this many times `image_size` before a crop is cut: 256 for 224
 # The place of each crop, as shares of the pixels that are left over: from the top, from the left.
@@ -79,6 +80,8 @@ def _build_view(spec: FeatureSpec, view: View, is_portable: bool) -> keras.Model
 def _resize(images: keras.KerasTensor, size: int, spec: FeatureSpec, is_portable: bool) -> keras.KerasTensor:
     # Cast first: resizing integers rounds back to integers in some paths and not in others.
     pixels = ops.cast(images, "float32")
+    if is_exact(spec):
+        return resize_exactly(pixels, size, spec.resize_mode)
     if not _can_use_keras(spec, is_portable):
         return resample(pixels, size, spec.interpolation, spec.antialias, spec.resize_mode)
     return ops.image.resize(
@@ -91,6 +94,11 @@ def _resize(images: keras.KerasTensor, size: int, spec: FeatureSpec, is_portable
         crop_to_aspect_ratio=spec.resize_mode == "crop",
         pad_to_aspect_ratio=spec.resize_mode == "pad",
     )
+
+
+def is_exact(spec: FeatureSpec) -> bool:
+    """Whether a view's pixels are the same bits in every engine: for int8, plain bilinear and nearest."""
+    return spec.compute_dtype == INT8 and spec.interpolation == "bilinear" and not spec.antialias
 
 
 def has_matrices(spec: FeatureSpec) -> bool:
@@ -107,9 +115,13 @@ def build_matrices(spec: FeatureSpec, view: View, height: int, width: int) -> tu
     """
     size = spec.image_size
     side, top, left = window_of(view, size)
-    rows, columns = np.ones(height, np.float32), np.ones(width, np.float32)
-    weights = weigh_axes(rows, columns, side, spec.interpolation, spec.antialias, spec.resize_mode)
-    down, across = (np.asarray(ops.convert_to_numpy(each)) for each in weights)  # (side, h), (side, w)
+    if is_exact(spec):
+        down = build_matrix(height, width, side, spec.resize_mode)  # (side, h)
+        across = build_matrix(width, height, side, spec.resize_mode)  # (side, w)
+    else:
+        rows, columns = np.ones(height, np.float32), np.ones(width, np.float32)
+        weights = weigh_axes(rows, columns, side, spec.interpolation, spec.antialias, spec.resize_mode)
+        down, across = (np.asarray(ops.convert_to_numpy(each)) for each in weights)  # (side, h), (side, w)
     down, across = down[top : top + size], across[left : left + size]
     if view == "hflip":
         across = across[::-1]

@@ -16,6 +16,7 @@ from tfl.engine.devices import (
 from tfl.engine.engines import ENGINES, compile_model, resolve_engine
 from tfl.engine.forward import Forward
 from tfl.engine.instructions import list_instruction_sets
+from tfl.engine.int8 import compile_pixels as compile_int8
 from tfl.engine.provenance import describe_engine, library_versions
 from tfl.engine.record import Engine
 from tfl.machine.memory import available_memory
@@ -26,6 +27,7 @@ __all__ = [
     "Forward",
     "available_memory",
     "compile_function",
+    "compile_int8",
     "compile_model",
     "count_threads",
     "default_batch_size",

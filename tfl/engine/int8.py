@@ -18,8 +18,12 @@ CompiledViews = Callable[[np.ndarray, View], np.ndarray]
 """uint8 images `(n, h, w, 3)` and a view to features `(n, d)`."""
 
 
-def compile_pixels(backbone: Backbone, batch_size: int) -> Compiled:
-    """Compile the forward pass from pixels, float32 `(batch_size, size, size, 3)`, to features `(batch_size, d)`."""
+def compile_pixels(backbone: Backbone, batch_size: int = -1) -> Compiled:
+    """Compile the forward pass from pixels, float32 `(batch_size, size, size, 3)`, to features `(batch_size, d)`.
+
+    Args:
+      batch_size: -1 for batches of any size, which take longer.
+    """
     openvino = _import_openvino()
     size = backbone.spec.image_size
     network = _read_network(backbone, openvino)
@@ -101,3 +105,41 @@ def read_network(quantized: QuantizedNetwork, openvino: Any) -> Any:
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise BackboneError(f"OpenVINO cannot read the quantised network {quantized.path}: {reason}") from error
+
+
+def read_columns(backbone: Backbone) -> Any:
+    """Return the quantised network as OpenVINO's model, pixels `(n, size, size, 3)` to exactly the spec's features."""
+    openvino = _import_openvino()
+    network = _read_network(backbone, openvino)
+    columns = backbone.quantized_columns
+    if columns is None:
+        return network
+    from openvino import opset13 as ops
+
+    (features,) = (result.input_value(0) for result in network.get_results())
+    chosen = ops.gather(features, np.asarray(columns, np.int64), np.int64(1))  # (n, d)
+    return openvino.Model([ops.result(chosen)], network.get_parameters(), "pixels_to_features")
+
+
+def join_graphs(front: Any, network: Any, back: Any) -> Any:
+    """Return one graph of three in a row.
+
+    Args:
+      front: `images` to pixels.
+      network: pixels to features.
+      back: features and `images` to the answers.
+    """
+    openvino = _import_openvino()
+    _connect(front.output(0), network.input(0))
+    _connect(network.output(0), back.input("features"))
+    images = front.get_parameters()[0]
+    for user in list(back.input("images").get_target_inputs()):
+        user.replace_source_output(images.output(0))
+    return openvino.Model(back.get_results(), [images], "images_to_answers")
+
+
+def _connect(source: Any, target: Any) -> None:
+    """Feed what a graph puts out into what another takes."""
+    value = source.get_node().input_value(0)
+    for user in list(target.get_target_inputs()):
+        user.replace_source_output(value)

@@ -7,13 +7,14 @@ of tfl. What else `save` needs, it imports itself.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfl.errors import ExtraError
 from tfl.machine import packages
+from tfl.specs.features import FLOAT_DTYPES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +27,6 @@ Answer = Callable[["np.ndarray"], "dict[str, np.ndarray]"]
 ReadImages = Callable[[], "Sequence[np.ndarray]"]
 """Returns training images, uint8 `(h, w, 3)` each."""
 
-ALL_DTYPES = ("float32", "bfloat16", "float16")
 ALL_RESIZE_MODES = ("stretch", "crop", "pad")
 
 
@@ -77,7 +77,9 @@ class Format:
       needs_keras: `open_model` needs Keras.
       takes_encoded_images: it also answers for encoded images `(n,)`.
       takes_empty_batch: it answers for no images.
-      compute_dtypes: arithmetic of the backbones that it can carry.
+      compute_dtypes: arithmetic of the backbones that it can carry; of others it carries the
+        float32 network.
+      calls: Python code instead of `call`, by compute dtype.
       resize_modes: those that it can carry.
       why_resize_modes: why not the others.
       description_folder: where in a model's folder `tfl.json` lies.
@@ -101,7 +103,8 @@ class Format:
     needs_keras: bool = False
     takes_encoded_images: bool = False
     takes_empty_batch: bool = False
-    compute_dtypes: tuple[str, ...] = ALL_DTYPES
+    compute_dtypes: tuple[str, ...] = FLOAT_DTYPES
+    calls: Mapping[str, str] = field(default_factory=dict)
     resize_modes: tuple[str, ...] = ALL_RESIZE_MODES
     why_resize_modes: str = ""
     description_folder: str = ""

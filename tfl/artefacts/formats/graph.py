@@ -22,6 +22,29 @@ def trace(combined: Combined) -> Any:
     return serve.get_concrete_function()
 
 
+def trace_presentation(combined: Combined) -> Any:
+    """Return a concrete function of `images` to pixels `(v * max(n, 1), size, size, 3)`."""
+
+    @tf.function(input_signature=[IMAGES], autograph=False)  # type: ignore[untyped-decorator]
+    def present(images: Any) -> Any:
+        return combined.presentation(pad_empty(images))
+
+    return present.get_concrete_function()
+
+
+def trace_head(combined: Combined, num_features: int) -> Any:
+    """Return a concrete function of features `(v * max(n, 1), d)` and `images` to the outputs `OUTPUTS`."""
+    features = tf.TensorSpec((None, num_features), tf.float32, name="features")
+
+    @tf.function(input_signature=[features, IMAGES], autograph=False)  # type: ignore[untyped-decorator]
+    def answer(features: Any, images: Any) -> dict[str, Any]:
+        num_images = tf.shape(images)[0]
+        by_view = tf.reshape(features, (-1, tf.maximum(num_images, 1), num_features))  # (v, max(n, 1), d)
+        return answers_of(combined.head(tf.reduce_mean(by_view, axis=0))[:num_images])
+
+    return answer.get_concrete_function()
+
+
 def pad_empty(images: Any) -> Any:
     """Return the images, or one black image if there are none: oneDNN's convolutions refuse an empty batch."""
     is_empty = tf.cast(tf.shape(images)[0] == 0, tf.int32)
