@@ -76,7 +76,7 @@ def combined_of(backbone, views=("original",), knn=False):
 def saved(combined, folder, artefact, calibration=()):
     """Write a model that is given, instead of the one that a candidate prepares."""
     folder.mkdir()
-    candidate = Candidate(None, None, combined, artefact)
+    candidate = Candidate(None, None, None, combined, artefact)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Candidate, "prepare", lambda self: combined)
         patch.setattr(Candidate, "_read_calibration", lambda self: calibration)
@@ -269,7 +269,7 @@ def test_what_a_format_is_said_to_carry_it_carries(name, change, trained, tmp_pa
     combined = combined_of(build_backbone(spec))
     limits.require_possible(KINDS[name], spec, combined.head)
     fake_run = SimpleNamespace(spec=SimpleNamespace(features=spec), views=("original",))
-    shipped = Candidate(fake_run, None, combined, Artefact(name)).prepare()
+    shipped = Candidate(fake_run, None, None, combined, Artefact(name)).prepare()
     answer = open_model(saved(shipped, tmp_path / "model", Artefact(name)))
     for shape in [(1, 1, 1), (2, 64, 48), (3, 12, 12), (5, 10, 9), (1, 7, 30)]:
         expected = combined.compute_logits(images_of(*shape))
@@ -303,7 +303,6 @@ def test_a_head_of_tfls_own_is_refused_where_it_cannot_be_carried(trained, tmp_p
     [
         ({"resize_mode": "pad"}, "torch", "the format torch is for resize_mode stretch, got pad"),
         ({"resize_mode": "pad"}, "openvino", "the format openvino is for resize_mode stretch and crop, got pad"),
-        ({"compute_dtype": "bfloat16"}, "openvino", "computes in float32 or float16, and this backbone in bfloat16"),
     ],
 )
 def test_what_a_format_cannot_carry_is_refused(change, name, message, trained):

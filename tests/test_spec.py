@@ -6,6 +6,7 @@ from tfl.errors import SpecError
 from tfl.specs import CacheSpec, DatasetSpec, FeatureSpec, Settings, list_differences, require_views
 
 FEATURES = FeatureSpec(weights="sha256:ab")
+INT8_FEATURES = replace(FEATURES, compute_dtype="int8", quantized_network="sha256:12")
 SPEC = CacheSpec(FEATURES, DatasetSpec(version="3.0.2"))
 OTHER_VALUES = {
     "backbone": "vgg16",
@@ -17,6 +18,7 @@ OTHER_VALUES = {
     "layers": ("conv4_block6_out", "last"),
     "pooling": ("avg", "max"),
     "compute_dtype": "bfloat16",
+    "quantized_network": "sha256:ef",
     "feature_dtype": "float16",
     "revision": 2,
 }
@@ -34,10 +36,49 @@ def test_fingerprint_is_that_of_format_1():
 
 @pytest.mark.parametrize("field", list(FeatureSpec.__dataclass_fields__))
 def test_every_feature_field_counts(field):
-    changed = replace(SPEC, features=replace(FEATURES, **{field: OTHER_VALUES[field]}))
-    assert changed.fingerprint != SPEC.fingerprint
-    (line,) = list_differences(SPEC, changed)
+    before = replace(SPEC, features=INT8_FEATURES) if field == "quantized_network" else SPEC
+    changed = replace(before, features=replace(before.features, **{field: OTHER_VALUES[field]}))
+    assert changed.fingerprint != before.fingerprint
+    (line,) = list_differences(before, changed)
     assert line.startswith(f"{field}: ")
+
+
+def test_an_empty_quantized_network_is_not_written():
+    """Specs of the other dtypes, and their fingerprints, are those of before the field existed."""
+    assert "quantized_network" not in SPEC.to_json()
+    assert FeatureSpec.from_json(FEATURES.to_json()) == FEATURES
+    text = INT8_FEATURES.to_json()
+    assert '"quantized_network":"sha256:12"' in text
+    assert FeatureSpec.from_json(text) == INT8_FEATURES
+
+
+def test_an_empty_quantized_network_that_is_written_is_accepted_and_changes_nothing():
+    text = FEATURES.to_json().replace('"resize_mode"', '"quantized_network":"","resize_mode"')
+    assert FeatureSpec.from_json(text) == FEATURES
+    assert FeatureSpec.from_json(text).to_json() == FEATURES.to_json()
+
+
+@pytest.mark.parametrize(
+    ("spec", "is_resolved"),
+    [
+        (INT8_FEATURES, True),
+        (replace(INT8_FEATURES, quantized_network=""), False),
+        (replace(INT8_FEATURES, quantized_network="net.int8.zip"), False),
+        (replace(INT8_FEATURES, weights="imagenet"), False),
+        (replace(FEATURES, compute_dtype="auto"), False),
+    ],
+)
+def test_int8_is_resolved_with_the_digest_of_its_network(spec, is_resolved):
+    assert spec.is_resolved is is_resolved
+    if not is_resolved:
+        with pytest.raises(SpecError, match="only a resolved spec"):
+            spec.fingerprint  # noqa: B018
+
+
+def test_the_layers_of_a_network_to_quantise_are_float32():
+    dtypes = ("float32", "bfloat16", "float16", "int8", "auto")
+    layers = [replace(FEATURES, compute_dtype=dtype).layer_dtype for dtype in dtypes]
+    assert layers == ["float32", "bfloat16", "float16", "float32", "float32"]
 
 
 @pytest.mark.parametrize("field", list(DatasetSpec.__dataclass_fields__))
@@ -94,6 +135,11 @@ def test_words_have_no_fingerprint():
         (lambda: FeatureSpec(antialias=1), "antialias is of type bool, got 1"),
         (lambda: FeatureSpec(interpolation="area"), "one of nearest, bilinear, .*; got 'area'"),
         (lambda: FeatureSpec(layers=()), "at least one layer"),
+        (lambda: FeatureSpec(compute_dtype="int4"), "one of float32, bfloat16, .*; got 'int4'"),
+        (
+            lambda: FeatureSpec(quantized_network="a.zip"),
+            "quantized_network is for compute_dtype int8, got 'a.zip' for float32",
+        ),
         (lambda: FeatureSpec(pooling="avg"), "pooling is a tuple, got 'avg'"),
         (lambda: DatasetSpec(train_split="", test_split=""), "no split was given"),
         (lambda: Settings(batch_size=-1), "batch_size is at least 0 and shard_rows at least 1, got -1 and 1024"),

@@ -130,6 +130,9 @@ def open_quantized(path: Path) -> QuantizedNetwork:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             _require_plain_members(archive)
+            damaged = archive.testzip()
+            if damaged:
+                raise ValueError(f"{damaged} is damaged: it has another CRC")
             values: Any = strict_json.parse_json(archive.read(ORIGIN))
         origin = decode_record(values, QuantizationOrigin)
     except (ValueError, TflError, zipfile.BadZipFile, KeyError, NotImplementedError) as error:

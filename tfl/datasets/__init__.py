@@ -25,7 +25,7 @@ from tfl.datasets.registry import (
 )
 from tfl.datasets.resolution import resolve_spec
 from tfl.datasets.rows import count_labels, count_rows, list_bad_images, read_rows, require_good_images
-from tfl.datasets.sampling import sample_by_class
+from tfl.datasets.sampling import choose_by_class, sample_by_class
 from tfl.datasets.source import BadImage, Dataset, Example, Source, to_text
 from tfl.datasets.splits import select_rows, split_names
 from tfl.datasets.tfds import TFDS, TfdsDataset
@@ -42,6 +42,7 @@ __all__ = [
     "NpzDataset",
     "Source",
     "TfdsDataset",
+    "choose_by_class",
     "count_labels",
     "count_rows",
     "decode_image",

@@ -4,7 +4,7 @@ import contextlib
 import importlib.metadata
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from xml.etree import ElementTree  # of a graph that OpenVINO has written just now
 
@@ -39,31 +39,49 @@ def quantize(backbone: Backbone, pixels: Sequence[np.ndarray]) -> tuple[bytes, b
       ExtraError: NNCF is not installed.
       BackboneError: NNCF or OpenVINO cannot take this network.
     """
-    openvino, nncf = _import_packages()
+    openvino, nncf = import_packages()
+    size = backbone.spec.image_size
+    batches = split_batches(pixels)
+    with name_failures(backbone):
+        quantized = nncf.quantize(
+            convert_network(backbone, openvino),
+            nncf.Dataset(batches),
+            subset_size=len(batches),
+            preset=nncf.QuantizationPreset.MIXED,
+            advanced_parameters=choose_parameters(nncf),
+        )
+        quantized.reshape([-1, size, size, 3])
+        _number_nodes(quantized)
+    return _to_bytes(quantized, openvino)
+
+
+def convert_network(backbone: Backbone, openvino: Any) -> Any:
+    """Return the float32 network as OpenVINO's model, for batches of `BATCH_SIZE`."""
     size = backbone.spec.image_size
     model = openvino.convert_model(trace_with_constants(backbone.network, (None, size, size, 3)))
     model.reshape([BATCH_SIZE, size, size, 3])
-    batches = _split(pixels)
+    return model
+
+
+def choose_parameters(nncf: Any) -> Any:
+    """Return how `quantize` differs from NNCF's own way."""
+    return nncf.AdvancedQuantizationParameters(
+        disable_bias_correction=True,
+        overflow_fix=nncf.OverflowFix.ENABLE,
+    )
+
+
+@contextlib.contextmanager
+def name_failures(backbone: Backbone) -> Iterator[None]:
+    """Raise a BackboneError for whatever NNCF raises inside; keep its progress bar from stdout."""
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # NNCF draws a progress bar there
-            quantized = nncf.quantize(
-                model,
-                nncf.Dataset(batches),
-                preset=nncf.QuantizationPreset.MIXED,
-                subset_size=len(batches),
-                advanced_parameters=nncf.AdvancedQuantizationParameters(
-                    disable_bias_correction=True,
-                    overflow_fix=nncf.OverflowFix.ENABLE,
-                ),
-            )
-        quantized.reshape([-1, size, size, 3])
-        _number_nodes(quantized)
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
     except Exception as error:  # NNCF and OpenVINO raise many kinds
+        lines = str(error).splitlines() or [type(error).__name__]
         raise BackboneError(
-            f"{backbone.spec.backbone} cannot be quantised: {str(error).splitlines()[0]}; take --compute-dtype "
-            "bfloat16 or float32"
+            f"{backbone.spec.backbone} cannot be quantised: {lines[0]}; take --compute-dtype bfloat16 or float32"
         ) from error
-    return _to_bytes(quantized, openvino)
 
 
 def list_versions() -> dict[str, str]:
@@ -71,15 +89,21 @@ def list_versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
-def _import_packages() -> tuple[Any, Any]:
+def import_packages() -> tuple[Any, Any]:
+    """Import OpenVINO and NNCF.
+
+    Raises:
+      ExtraError: one of them is not installed.
+    """
     with hide_telemetry():
         openvino = packages.require_package("openvino", "int8")
         nncf = packages.require_package("nncf", "int8")
-    nncf.set_log_level(logging.ERROR)
+    # It logs to stdout. `nncf.set_log_level` would change handlers that others put there too.
+    logging.getLogger("nncf").setLevel(logging.CRITICAL + 1)
     return openvino, nncf
 
 
-def _split(pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
+def split_batches(pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Return full batches; the last one is filled up with images from the beginning."""
     missing = -len(pixels) % BATCH_SIZE
     filled = [*pixels, *(pixels[index % len(pixels)] for index in range(missing))]

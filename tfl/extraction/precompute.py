@@ -20,6 +20,7 @@ from tfl.cache import Cache, DamagedShardError, PartialCache, ReusableCaches, li
 from tfl.extraction.extraction import Extraction
 from tfl.extraction.plan import Plan
 from tfl.extraction.quantization import add_quantized
+from tfl.extraction.quantize_check import check_quantized, require_int8
 from tfl.extraction.refusals import accept_finished, list_bad_images, refuse_bad_images, require_coverage
 from tfl.files.paths import expand_user
 from tfl.machine.keras_settings import pin_keras_settings
@@ -64,7 +65,7 @@ def precompute(
       The path of the cache file.
 
     Raises:
-      SpecError: see `require_views`.
+      SpecError: see `require_views`; or `settings.quantize_check` is set for another dtype than int8.
       DatasetError: see `open_dataset`; or an image cannot be read and `settings.on_bad_image` is
         `error`; or the splits lose classes and `settings.allow_missing_classes` is not set.
       BackboneError, AssetError: see `build_backbone`.
@@ -91,6 +92,7 @@ def precompute(
 
 def _make_plan(features: FeatureSpec, dataset: DatasetSpec, settings: Settings, views: tuple[View, ...]) -> Plan:
     """Open the dataset, refuse it if it is bad, build the backbone, and find finished shards."""
+    require_int8(features, settings)
     runner = engine.resolve_engine(settings.engine, features.compute_dtype)
     source = datasets.open_dataset(dataset, settings.max_image_pixels)
     resolved = datasets.resolve_spec(dataset, source)
@@ -102,6 +104,8 @@ def _make_plan(features: FeatureSpec, dataset: DatasetSpec, settings: Settings, 
     backbone = build_backbone(features)
     if features.compute_dtype == INT8:
         backbone = add_quantized(backbone, features, source, resolved, settings.cache_dir)
+    if settings.quantize_check:
+        check_quantized(backbone, source, resolved)
     spec = CacheSpec(backbone.spec, resolved, tuple(view for view in VIEWS if view in views))
     path = settings.cache_dir / spec.file_name
     batch_size = _choose_batch_size(path, settings)

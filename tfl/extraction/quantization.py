@@ -61,11 +61,27 @@ def _place_beside(given: QuantizedNetwork, backbone: Backbone, cache_dir: Path) 
     path = cache_dir / name_file(backbone.spec, given.digest)
     if not path.exists():
         _write(path, given.path.read_bytes())
-    return open_quantized(path)
+    placed = open_quantized(path)
+    if placed.digest != given.digest:
+        raise BackboneError(f"{path} is not the file {given.path}, whose digest is in its name; remove {path}")
+    return placed
 
 
 def _find(backbone: Backbone, spec: DatasetSpec, cache_dir: Path) -> QuantizedNetwork | None:
-    """Return the network that an earlier command made of the same backbone and training split."""
+    """Return the network that an earlier command made of the same backbone and training split.
+
+    One of the very layers and poolings goes before one of more: the finished cache of it is found again.
+    """
+    found = list(_list_usable(backbone, spec, cache_dir))
+    if not found:
+        return None
+    columns = (backbone.spec.layers, backbone.spec.pooling)
+    chosen = min(found, key=lambda each: (each.origin.layers, each.origin.pooling) != columns)
+    logger.info("int8: %s computes the features", chosen.path)
+    return chosen
+
+
+def _list_usable(backbone: Backbone, spec: DatasetSpec, cache_dir: Path) -> Iterator[QuantizedNetwork]:
     stem = f"{backbone.spec.backbone_file_name}-{backbone.spec.image_size}-"
     for path in sorted(cache_dir.glob(f"{stem}*{ENDING}")):
         if not trust.is_own(path):
@@ -77,9 +93,7 @@ def _find(backbone: Backbone, spec: DatasetSpec, cache_dir: Path) -> QuantizedNe
             logger.warning("%s; it is left alone", error)
             continue
         if _is_same(found.origin, backbone.spec, spec):
-            logger.info("int8: %s computes the features", path)
-            return found
-    return None
+            yield found
 
 
 def _is_same(origin: QuantizationOrigin, features: FeatureSpec, spec: DatasetSpec) -> bool:
@@ -94,13 +108,13 @@ def _make(backbone: Backbone, dataset: datasets.Dataset, spec: DatasetSpec, cach
             "int8 is calibrated on training images, and there is no --train-split; name the quantised network of an "
             "earlier cache: --quantized-network FILE"
         )
-    examples = datasets.sample_by_class(dataset, spec.train_split, NUM_IMAGES, SEED)
+    examples = _choose_examples(dataset, spec.train_split)
     if not examples:
         raise DatasetError(f"int8 is calibrated on training images, and {spec.train_split!r} has none that can be read")
     num_classes = len({example.label for example in examples})
     logger.info("int8: calibrating on %d training images of %d classes", len(examples), num_classes)
     images = [example.image for example in examples]
-    graph, weights = quantize(backbone, list(_present(backbone, images)))
+    graph, weights = quantize(backbone, list(present(backbone, images)))
     origin = _describe(backbone.spec, spec, len(examples))
     content = pack_network(graph, weights, origin)
     path = cache_dir / name_file(backbone.spec, hashing.hash_bytes(content))
@@ -108,8 +122,17 @@ def _make(backbone: Backbone, dataset: datasets.Dataset, spec: DatasetSpec, cach
     return open_quantized(path)
 
 
-def _present(backbone: Backbone, images: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield the network's pixels of each image, float32 `(size, size, 3)`."""
+def list_calibration_images(dataset: datasets.Dataset, split: str) -> list[np.ndarray]:
+    """Return the images that a network of a training split is calibrated on."""
+    return [example.image for example in _choose_examples(dataset, split)]
+
+
+def _choose_examples(dataset: datasets.Dataset, split: str) -> list[datasets.Example]:
+    return datasets.sample_by_class(dataset, split, NUM_IMAGES, SEED)
+
+
+def present(backbone: Backbone, images: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield the network's pixels of each image under the view `original`, float32 `(size, size, 3)`."""
     resize = engine.compile_model(backbone.resize, (None, None, None, 3))
     for image in images:
         yield np.asarray(ops.convert_to_numpy(resize(image[None]))[0])

@@ -26,6 +26,9 @@ class Settings:
     shard_rows: int = 1024
     """Rows per shard, the unit that is written on the way to the file.
     A killed run loses at most two shards on a CPU and seven on a GPU."""
+    quantize_check: bool = False
+    """Tell what `int8` costs: classify some training or val rows from its features and from those of float32.
+    Test rows are never read. Takes about a minute."""
     on_bad_image: Literal["error", "skip"] = "error"
     """`error` stops at an image that cannot be read.
     `skip` leaves it out and lists it in the cache's provenance."""
