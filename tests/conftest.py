@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 from PIL import Image
 
+from tfl.engine import kept_models
 from tfl.files import assets, trust, user_folders
 from tfl.specs import DatasetSpec, FeatureSpec, Settings
 
@@ -69,9 +70,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _known_files(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Notes of which files tfl wrote stay out of the user's own; commands in processes of their own still make some."""
+    """What tfl notes and keeps is not in the user's own folders, except that of commands in processes of their own."""
     folder = tmp_path_factory.mktemp("known")
     trust._notes_folder = lambda: folder
+    kept_models.FOLDER = str(tmp_path_factory.mktemp("openvino"))
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from measure import (
     tell,
     tfl_command,
 )
+from quantized import INT8, flags_of_dtype
 from record import RESULTS, new_result, write_result
 from ways import (
     NAIVE,
@@ -28,8 +29,8 @@ from ways import (
     Makers,
     Network,
     Way,
+    build_backbone,
     is_processor,
-    make_engine,
     makers_of_all,
 )
 
@@ -38,7 +39,8 @@ LIBRARIES = ("keras", "tensorflow", "jax", "jaxlib", "openvino", "torch", "torch
 SHARD_ROWS = 1024
 ACCELERATOR_BATCHES, PROCESSOR_BATCHES = 20, 2
 # The command is timed on few images and on more: the difference has no start-up in it.
-ACCELERATOR_IMAGES, PROCESSOR_IMAGES = (2_000, 42_000), (128, 640)
+ACCELERATOR_IMAGES = (2_000, 42_000)
+PROCESSOR_IMAGES, PROCESSOR_SECONDS = 128, 30  # few images, and about the seconds that the further ones take
 
 
 def main(
@@ -46,6 +48,7 @@ def main(
     repeats: int = 5,
     quick: bool = False,
     command_repeats: int = 3,
+    command_dtypes: tuple[str, ...] = ("float32", "int8"),
     out: Path = RESULTS / "extraction.json",
 ) -> None:
     """Measure the images/s of every engine and arithmetic of this machine, of naive Keras, and of PyTorch.
@@ -58,11 +61,12 @@ def main(
       repeats: Turns of all ways.
       quick: Leave torch.compile out, which needs more than half a minute to begin.
       command_repeats: Repeats of the whole command `tfl precompute` beside the bare forward pass; 0 for none.
+      command_dtypes: Arithmetics of the command; the network of int8 is made before anything is timed.
       out: The JSON file to write.
     """
     with environment(NO_PREALLOCATION):
         rates, failed, settings = measure_ways(dataset, repeats, Network(), is_quick=quick)
-        commands = compare_with_command(dataset, command_repeats, failed)
+        commands = compare_with_commands(dataset, command_dtypes, command_repeats, failed)
     naive = rates.get(NAIVE, [])
     over_naive = {name: median_ratio(of, naive) for name, of in rates.items()} if naive else {}
     results = {"images_per_second": rates, **commands}
@@ -135,52 +139,80 @@ def working_ways(makers: Makers, batch: Batch, failed: dict[str, str]) -> dict[s
     return ways
 
 
-def compare_with_command(dataset: str, repeats: int, failed: dict[str, str]) -> dict[str, dict[str, list[float]]]:
-    """Measure the command `tfl precompute` in float32, and the bare forward pass before and after it."""
-    if not repeats:
-        return {}
-    from tfl import engine
+def compare_with_commands(
+    dataset: str, dtypes: tuple[str, ...], repeats: int, failed: dict[str, str]
+) -> dict[str, dict[str, list[float]]]:
+    """Measure the command `tfl precompute` in several arithmetics, and the bare forward pass before and after it."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for dtype in dtypes if repeats else ():
+        compare = functools.partial(compare_with_command, dataset, dtype, repeats, failed)
+        for quantity, ways in (attempt(f"command {dtype}", compare, failed) or {}).items():
+            found.setdefault(quantity, {}).update(ways)
+    return found
 
+
+def compare_with_command(
+    dataset: str, dtype: str, repeats: int, failed: dict[str, str]
+) -> dict[str, dict[str, list[float]]]:
+    """Measure the command in one arithmetic, and beside it the forward pass that it runs."""
     images, batch_size = read_images(dataset)
     batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
-    name = engine.resolve_engine("auto", "float32")
-    way = make_engine(name, "float32", Network(), batch_size)[f"{name} float32"]
-    run_batches(way, batches[:1])
-    found: dict[str, list[float]] = {
-        "bare": [],
-        "command": [],
-        "command over bare": [],
-        "start": [],
-    }
-    for _ in range(repeats):
-        before = rate_of(way, batches)
-        measured = attempt("command", functools.partial(time_command, dataset), failed)
-        if measured is None:
-            break
-        rate, start = measured
-        bare = (before + rate_of(way, batches)) / 2
-        for key, number in zip(found, (bare, rate, rate / bare, start), strict=True):
-            found[key].append(number)
-        tell(f"the command at {rate:.1f} images/s, bare {bare:.1f}, start {start:.1f} s")
-    of_command = {key: found[key] for key in ("bare", "command")}
+    few = PROCESSOR_IMAGES if is_processor() else ACCELERATOR_IMAGES[0]
+    found: dict[str, list[float]] = {"bare": [], "command": [], "command over bare": [], "start": []}
+    with tempfile.TemporaryDirectory() as folder:
+        common = ("--dataset", dataset, "--train-split", f"train[:{few}]", "--test-split", "")
+        flags = ("--dataset", dataset, *flags_of_dtype(dtype, common, Path(folder)))
+        way = make_way_of_command(dataset, dtype, flags[-1], batch_size)
+        run_batches(way, batches[:1])
+        more = few + round(PROCESSOR_SECONDS * rate_of(way, batches)) if is_processor() else ACCELERATOR_IMAGES[1]
+        time_command(flags, few)  # keeps the compiled network
+        for _ in range(repeats):
+            before = rate_of(way, batches)
+            measured = attempt(f"command {dtype}", functools.partial(time_commands, flags, few, more), failed)
+            if measured is None:
+                break
+            rate, start = measured
+            bare = (before + rate_of(way, batches)) / 2
+            for key, number in zip(found, (bare, rate, rate / bare, start), strict=True):
+                found[key].append(number)
+            tell(f"{dtype}: the command at {rate:.1f} images/s, bare {bare:.1f}, start {start:.1f} s")
     return {
-        "images_per_second_of_command": of_command,
-        "command_over_bare": {"float32": found["command over bare"]},
-        "start_seconds": {"float32": found["start"]},
+        "images_per_second_of_command": {f"{key} {dtype}": found[key] for key in ("bare", "command")},
+        "command_over_bare": {dtype: found["command over bare"]},
+        "start_seconds": {dtype: found["start"]},
     }
 
 
-def time_command(dataset: str) -> tuple[float, float]:
+def make_way_of_command(dataset: str, dtype: str, last_flag: str, batch_size: int) -> Way:
+    """Make the forward pass as the command makes it: its engine, and one size of image if the dataset has one.
+
+    Args:
+      last_flag: of the command; for int8 the file of the quantised network.
+    """
+    from tfl import datasets, engine
+    from tfl.backbones.quantized import open_quantized
+    from tfl.specs import DatasetSpec
+
+    backbone = build_backbone(dtype, Network())
+    if dtype == INT8:
+        backbone = backbone.use_quantized(open_quantized(Path(last_flag)))
+    image_shape = datasets.open_dataset(DatasetSpec(dataset)).image_shape
+    return engine.Forward(backbone, batch_size, engine.resolve_engine("auto", dtype), image_shape).start
+
+
+def time_commands(flags: tuple[str, ...], few: int, more: int) -> tuple[float, float]:
     """Return the command's images/s from few images to more, and the seconds that it takes beside them."""
-    few, more = PROCESSOR_IMAGES if is_processor() else ACCELERATOR_IMAGES
-    seconds = {}
-    for count in (few, more):
-        with tempfile.TemporaryDirectory() as cache:
-            slices = ("--train-split", f"train[:{count}]", "--test-split", "")
-            command = tfl_command("precompute", "--dataset", dataset, *slices, "--cache-dir", cache)
-            seconds[count] = seconds_of(functools.partial(run_command, command))
+    seconds = {count: time_command(flags, count) for count in (few, more)}
     rate = rate_between(seconds)
     return rate, seconds[few] - few / rate
+
+
+def time_command(flags: tuple[str, ...], count: int) -> float:
+    """Return the seconds of the command over the first training images."""
+    with tempfile.TemporaryDirectory() as cache:
+        slices = ("--train-split", f"train[:{count}]", "--test-split", "")
+        command = tfl_command("precompute", *flags, *slices, "--cache-dir", cache)
+        return seconds_of(functools.partial(run_command, command))
 
 
 if __name__ == "__main__":

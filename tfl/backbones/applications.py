@@ -26,11 +26,14 @@ def list_keras_functions() -> dict[str, Function]:
     }
 
 
-def make_source(name: str, prefix: str, list_functions: Callable[[], Mapping[str, Function]]) -> BackboneSource:
+def make_source(
+    name: str, prefix: str, list_functions: Callable[[], Mapping[str, Function]], packages: tuple[str, ...] = ()
+) -> BackboneSource:
     """Make a source of functions that follow the conventions of keras.applications.
 
     Args:
       list_functions: returns the functions by name, in lower case.
+      packages: see `BackboneSource`.
     """
 
     def list_names() -> Sequence[str]:
@@ -40,10 +43,10 @@ def make_source(name: str, prefix: str, list_functions: Callable[[], Mapping[str
         architecture = Architecture(backbone, list_functions()[backbone], spec.image_size)
         return load_pretrained(architecture, spec.weights)
 
-    return BackboneSource(name, prefix, list_names, load, has_bare_names=True)
+    return BackboneSource(name, prefix, list_names, load, has_bare_names=True, packages=packages)
 
 
-KERAS_APPLICATIONS = make_source("keras.applications", "keras:", list_keras_functions)
+KERAS_APPLICATIONS = make_source("keras.applications", "keras:", list_keras_functions, packages=("keras",))
 
 
 def load_pretrained(architecture: Architecture, weights: str) -> Pretrained:

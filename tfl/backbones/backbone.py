@@ -14,7 +14,7 @@ from keras import ops
 from tfl.backbones.layers import require_activations
 from tfl.backbones.presentation import build_views
 from tfl.backbones.quantized import QuantizedNetwork
-from tfl.backbones.registry import require_backbone
+from tfl.backbones.registry import find_backbone, require_backbone
 from tfl.backbones.source import Pretrained
 from tfl.backbones.tensors import digest_weights, require_finite_weights
 from tfl.errors import BackboneError
@@ -72,6 +72,12 @@ class Backbone:
         columns = self.locate_columns(held)
         pairs = itertools.product(self.spec.layers, self.spec.pooling)
         return np.concatenate([np.arange(part.start, part.stop) for part in map(columns.__getitem__, pairs)])
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The distributions whose versions, with `spec`, decide the network; empty if other code decides too."""
+        found = find_backbone(self.spec.backbone)
+        return () if found is None else found.source.packages
 
     @property
     def num_features(self) -> int:

@@ -60,6 +60,8 @@ class BackboneSource:
         gets the first.
       resolve_name: the spelling that is stored of a name as it was typed, or None if the source
         does not know it. By default the names of `list_names` are understood in any case.
+      packages: distributions whose versions, with the resolved FeatureSpec, decide the network.
+        Empty if other code decides too: then no compiled network is kept for the next process.
     """
 
     name: str
@@ -69,6 +71,7 @@ class BackboneSource:
     has_bare_names: bool = False
     weight_words: tuple[str, ...] = ("imagenet", "random")
     resolve_name: Callable[[str], str | None] | None = None
+    packages: tuple[str, ...] = ()
 
     def find_name(self, typed: str) -> str | None:
         """Return the name that was typed, without a prefix, as the source spells it; or None."""

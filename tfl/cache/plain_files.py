@@ -50,8 +50,11 @@ def _not_regular(path: Path) -> CacheError:
     return CacheError(f"{path} is not a regular file, and tfl writes one there; remove it, then give the command again")
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, *parts: bytes | memoryview) -> None:
     """Write a file so that under its name it is complete and on the disk, or absent.
+
+    Args:
+      parts: the content, one after the other.
 
     Raises:
       CacheError: the disk is full.
@@ -59,13 +62,14 @@ def write_whole(path: Path, content: bytes) -> None:
     unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
     try:
         with unfinished.open("wb") as file:
-            file.write(content)
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
-        raise_if_full(error, path.parent, len(content))
+        raise_if_full(error, path.parent, sum(map(len, parts)))
         raise
     sync_folder(path.parent)
 

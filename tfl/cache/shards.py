@@ -115,8 +115,11 @@ def write_shard(path: Path, place: Place, rows: CachedRows, cost: Cost, skipped:
     arrays: dict[str, Any] = rows.arrays()
     np.savez(buffer, **arrays)
     summary = Summary(len(rows.ids), rows.ids.dtype.itemsize, cost, skipped, place)
-    content = _to_line(summary) + buffer.getvalue()
-    write_whole(path, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+    parts = (_to_line(summary), buffer.getbuffer())
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    write_whole(path, digest.hexdigest().encode() + b"\n", *parts)
 
 
 def read_summary(path: Path, place: Place | None = None) -> Summary:

@@ -29,8 +29,8 @@ def start_keras() -> None:
     """
     _require_backend()
     with hold_stderr():
-        # Keras would import them for what tfl does not use, in 2 s.
-        with packages.hide_packages("matplotlib", "sklearn"):
+        # Keras and TensorFlow would import them for what tfl does not use, in 2 s.
+        with packages.hide_packages("matplotlib", "sklearn", *_list_unused_backends()):
             keras = _import_keras()
         keras.ops.zeros(1)
         with contextlib.suppress(ImportError):
@@ -64,6 +64,11 @@ def _read_backend() -> tuple[str, str]:
         settings = {}
     backend = settings.get("backend", BACKENDS[0]) if isinstance(settings, dict) else BACKENDS[0]
     return str(path), str(backend)
+
+
+def _list_unused_backends() -> list[str]:
+    """Return JAX where Keras runs on TensorFlow, which (2.21) imports it for LiteRT's conversion of JAX functions."""
+    return ["jax"] if _read_backend()[1] == "tensorflow" else []
 
 
 def _import_keras() -> Any:

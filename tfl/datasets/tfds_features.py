@@ -7,6 +7,7 @@ import numpy as np
 from tfl.datasets import bit_depth
 from tfl.errors import DatasetError
 
+TFDS_ID = "tfds_id"  # the key of the ids that TFDS adds to the rows
 _EXPECTED = "an Image of uint8 or uint16 with 1, 3 or 4 channels, or a Tensor of uint8 with the shape (h, w, 1 or 3)"
 _ADVICE = "Write what you need of it to an .npz file of uint8 images and integer labels, and give that"
 
@@ -47,7 +48,7 @@ def find_id(info: Any) -> str:
     import tensorflow_datasets as tfds
 
     is_text = "id" in info.features and isinstance(info.features["id"], tfds.features.Text)
-    return "id" if is_text else "tfds_id"
+    return "id" if is_text else TFDS_ID
 
 
 def convert_to_rgb(images: np.ndarray) -> np.ndarray:

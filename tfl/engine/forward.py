@@ -1,5 +1,6 @@
 """A backbone made ready to run on batches of one size."""
 
+import importlib.metadata
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
@@ -11,6 +12,8 @@ from tfl.backbones import Backbone
 from tfl.engine import int8
 from tfl.engine.arithmetic import exact_float32
 from tfl.engine.engines import compile_model, find_engine
+from tfl.engine.kept_models import Facts
+from tfl.engine.provenance import describe_engine
 from tfl.engine.record import Compiled
 from tfl.engine.resizing import compile_single_view, serves_single_images
 from tfl.machine.keras_settings import pin_keras_settings
@@ -43,17 +46,30 @@ class Forward:
         """Pixels `(batch_size, size, size, 3)` to features `(batch_size, d)`."""
         spec = self._backbone.spec
         if self._backbone.quantized is not None:
-            return int8.compile_pixels(self._backbone, self._batch_size)
+            return int8.compile_pixels(self._backbone, self._batch_size, self._facts)
+        engine = find_engine(self._engine)
         shape = (self._batch_size, spec.image_size, spec.image_size, 3)
-        network = find_engine(self._engine).prepare(self._backbone.network, spec.compute_dtype)
+        if engine.compile_kept is not None and self._backbone.packages:
+            return engine.compile_kept(lambda: self._backbone.network, shape, spec.compute_dtype, self._facts)
+        network = engine.prepare(self._backbone.network, spec.compute_dtype)
         return compile_model(network, shape, self._engine, spec.compute_dtype)
+
+    @property
+    def _facts(self) -> Facts:
+        """Everything that decides the compiled network."""
+        packages = {name: importlib.metadata.version(name) for name in self._backbone.packages}
+        return {
+            "features": self._backbone.spec.to_json(),
+            "packages": packages,
+            **describe_engine(self._engine, self._batch_size),
+        }
 
     @cached_property
     def _from_images(self) -> int8.CompiledViews | None:
         """Resizing and the network as one graph; None where they are two."""
         if self._image_shape is None or not int8.can_compile_images(self._backbone, self._image_shape):
             return None
-        return int8.compile_images(self._backbone, self._batch_size, self._image_shape)
+        return int8.compile_images(self._backbone, self._batch_size, self._image_shape, self._facts)
 
     def features(self, images: Sequence[np.ndarray], view: View = "original") -> np.ndarray:
         """Return the float32 features `(n, d)` of `n <= batch_size` images under a view.

@@ -8,6 +8,7 @@ import numpy as np
 from tfl.backbones import Backbone
 from tfl.backbones.presentation import build_matrices, has_matrices
 from tfl.backbones.quantized import QuantizedNetwork
+from tfl.engine.kept_models import Facts
 from tfl.engine.openvino import compile_graph, hide_telemetry
 from tfl.engine.record import Compiled
 from tfl.errors import BackboneError
@@ -18,17 +19,22 @@ CompiledViews = Callable[[np.ndarray, View], np.ndarray]
 """uint8 images `(n, h, w, 3)` and a view to features `(n, d)`."""
 
 
-def compile_pixels(backbone: Backbone, batch_size: int = -1) -> Compiled:
+def compile_pixels(backbone: Backbone, batch_size: int = -1, facts: Facts | None = None) -> Compiled:
     """Compile the forward pass from pixels, float32 `(batch_size, size, size, 3)`, to features `(batch_size, d)`.
 
     Args:
       batch_size: -1 for batches of any size, which take longer.
+      facts: that decide the network and the engine; the compiled one is kept under them, if any.
     """
     openvino = _import_openvino()
     size = backbone.spec.image_size
-    network = _read_network(backbone, openvino)
-    network.reshape([batch_size, size, size, 3])
-    run = compile_graph(network, "float32")
+
+    def make_graph() -> Any:
+        network = _read_network(backbone, openvino)
+        network.reshape([batch_size, size, size, 3])
+        return network
+
+    run = compile_graph(make_graph, "float32", facts)
     columns = backbone.quantized_columns
     return run if columns is None else lambda pixels: run(pixels)[:, columns]
 
@@ -43,16 +49,22 @@ def can_compile_images(backbone: Backbone, image_shape: tuple[int, int] | None) 
     return max(image_shape) <= backbone.spec.image_size
 
 
-def compile_images(backbone: Backbone, batch_size: int, image_shape: tuple[int, int]) -> CompiledViews:
+def compile_images(backbone: Backbone, batch_size: int, image_shape: tuple[int, int], facts: Facts) -> CompiledViews:
     """Compile resizing and the forward pass as one graph, for images of one size.
 
     A view is a pair of matrices, which the graph takes as inputs: it is compiled once for all
     views. Its pixels never leave the processor's caches for the main memory and come back.
+
+    Args:
+      facts: that decide the network and the engine; the compiled graph is kept under them.
     """
     openvino = _import_openvino()
-    network = _read_network(backbone, openvino)
-    graph = _put_resizing_before(network, batch_size, image_shape, backbone.spec.image_size, openvino)
-    run = compile_graph(graph, "float32")
+
+    def make_graph() -> Any:
+        network = _read_network(backbone, openvino)
+        return _put_resizing_before(network, batch_size, image_shape, backbone.spec.image_size, openvino)
+
+    run = compile_graph(make_graph, "float32", {**facts, "image_shape": image_shape})
     columns = backbone.quantized_columns
     matrices: dict[View, tuple[np.ndarray, np.ndarray]] = {}
 

@@ -2,6 +2,9 @@
 
 import contextlib
 import importlib.util
+import io
+import logging
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -10,10 +13,13 @@ import numpy as np
 from tfl.backbones.folding import convert_to_float32
 from tfl.engine.devices import count_threads, has_accelerator
 from tfl.engine.instructions import list_instruction_sets
+from tfl.engine.kept_models import Facts, find_model, keep_model
 from tfl.engine.record import Compiled, Engine, Shape
 from tfl.engine.tensorflow import trace_with_constants
 from tfl.machine.packages import hide_packages
 from tfl.specs.features import FLOAT_DTYPES, INT8
+
+logger = logging.getLogger(__name__)
 
 DTYPES = {"float32": ("FP32", "f32"), "bfloat16": ("BF16", "bf16"), "float16": ("FP16", "f16")}
 """By compute dtype: OpenVINO's words for the processor's ability, and for the hint."""
@@ -79,22 +85,44 @@ def compile_model(model: keras.Model, shape: Shape, compute_dtype: str) -> Compi
       model: of float32 layers for every `compute_dtype`; see `prepare`.
       shape: static.
     """
+    return compile_graph(lambda: _convert(model, shape), compute_dtype)
+
+
+def compile_network(
+    make_network: Callable[[], keras.Model], shape: Shape, compute_dtype: str, facts: Facts
+) -> Compiled:
+    """Compile a backbone's network as `compile_model` does, once for all processes.
+
+    Args:
+      make_network: returns the network, not prepared; called where no compiled one is kept.
+      shape: static.
+      facts: everything that decides the network, its shape and the engine.
+    """
+    return compile_graph(lambda: _convert(prepare(make_network(), compute_dtype), shape), compute_dtype, facts)
+
+
+def _convert(model: keras.Model, shape: Shape) -> Any:
+    """Return a Keras model as OpenVINO's."""
     function = trace_with_constants(model, shape)
     with hide_telemetry():
         import openvino
-    return compile_graph(openvino.convert_model(function), compute_dtype)
+    return openvino.convert_model(function)
 
 
-def compile_graph(graph: Any, compute_dtype: str) -> Compiled:
-    """Compile an OpenVINO model for this processor; a graph of several inputs takes a list."""
-    with hide_telemetry():
-        import openvino
+def compile_graph(make_graph: Callable[[], Any], compute_dtype: str, facts: Facts | None = None) -> Compiled:
+    """Compile an OpenVINO model for this processor; a graph of several inputs takes a list.
+
+    Args:
+      make_graph: returns the model; called where no compiled one is kept.
+      facts: everything that decides the model and the engine; the compiled one is kept under them.
+        None to keep nothing.
+    """
     properties = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": count_threads(),
         **precision_hint(compute_dtype),
     }
-    compiled = openvino.Core().compile_model(graph, "CPU", properties)
+    compiled = _compile(make_graph, properties, facts)
 
     def run(batch: Any) -> np.ndarray:
         inputs = batch if isinstance(batch, list) else np.asarray(batch)
@@ -102,6 +130,31 @@ def compile_graph(graph: Any, compute_dtype: str) -> Compiled:
         return output.copy()  # the next batch is written into the same memory
 
     return run
+
+
+def _compile(make_graph: Callable[[], Any], properties: dict[str, Any], facts: Facts | None) -> Any:
+    """Return the compiled model that was kept under these facts, or compile and keep one.
+
+    Both compute the same bits (OpenVINO 2026.4.1): OpenVINO exports the graph that its last step compiles.
+    """
+    with hide_telemetry():
+        import openvino
+    core = openvino.Core()
+    if facts is None:
+        return core.compile_model(make_graph(), "CPU", properties)
+    facts = {**facts, "openvino": openvino.get_version(), "properties": properties}
+    kept = find_model(facts)
+    if kept is not None:
+        try:
+            return core.import_model(kept, "CPU", properties)
+        except RuntimeError as error:
+            logger.warning("OpenVINO cannot import the network that it exported, and compiles it again: %s", error)
+    compiled = core.compile_model(make_graph(), "CPU", properties)
+    with contextlib.suppress(RuntimeError):  # it cannot export this one
+        exported = io.BytesIO()
+        compiled.export_model(exported)
+        keep_model(facts, exported.getbuffer())
+    return compiled
 
 
 def precision_hint(compute_dtype: str) -> dict[str, str]:
@@ -119,6 +172,7 @@ OPENVINO = Engine(
     compile_model,
     prepare,
     find_obstacle,
+    compile_network,
     is_preferred=True,
     packages=("openvino",),
     dtypes=(*FLOAT_DTYPES, INT8),
