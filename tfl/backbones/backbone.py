@@ -148,7 +148,9 @@ def build_backbone(spec: FeatureSpec) -> Backbone:
       BackboneError: the backbone or a layer is unknown, the network does not take the image size,
         or the weights are another network's or not finite.
       AssetError: the pretrained weights could not be had.
+      SpecError: its compute dtype is `auto`.
     """
+    spec.require_compute_dtype()
     found = require_backbone(spec.backbone)
     with pin_keras_settings(spec.layer_dtype), skip_initializers():
         pretrained = found.source.load(found.name, spec)

@@ -2,8 +2,9 @@
 
 import keras
 
+from tfl.engine.instructions import INT8_INSTRUCTIONS
 from tfl.engine.jax import JAX
-from tfl.engine.openvino import INT8_INSTRUCTIONS, OPENVINO, has_int8_instructions, supported_dtypes
+from tfl.engine.openvino import OPENVINO, has_int8_instructions, supported_dtypes
 from tfl.engine.pytorch import TORCH, TORCH_COMPILE
 from tfl.engine.record import Compiled, Engine, Shape
 from tfl.engine.tensorflow import TENSORFLOW
@@ -37,6 +38,16 @@ def resolve_engine(option: str, compute_dtype: str) -> str:
     if obstacle:
         raise TflError(f"--engine {option}: {obstacle}; or take --engine keras")
     return option
+
+
+def find_obstacle(name: str, compute_dtype: str) -> str:
+    """Return the reason why an engine cannot compute in a dtype here, whatever is preferred; empty if it can."""
+    backend, engine = _require_backend(), ENGINES[name]
+    if compute_dtype not in engine.dtypes:
+        return f"it does not compute in {compute_dtype}"
+    if engine.is_backend and name != backend:
+        return f"it is for KERAS_BACKEND={name}, and that is {backend}"
+    return engine.find_obstacle(compute_dtype)
 
 
 def _require_int8(option: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tfl.backbones.folding import convert_to_float32
 from tfl.engine.devices import count_threads, has_accelerator
-from tfl.engine.instructions import list_instruction_sets
+from tfl.engine.instructions import INT8_INSTRUCTIONS, list_instruction_sets
 from tfl.engine.kept_models import Facts, find_model, keep_model
 from tfl.engine.record import Compiled, Engine, Shape
 from tfl.engine.tensorflow import trace_with_constants
@@ -23,9 +23,6 @@ logger = logging.getLogger(__name__)
 
 DTYPES = {"float32": ("FP32", "f32"), "bfloat16": ("BF16", "bf16"), "float16": ("FP16", "f16")}
 """By compute dtype: OpenVINO's words for the processor's ability, and for the hint."""
-
-# Any of them sums products of int8 numbers. As Linux spells them.
-INT8_INSTRUCTIONS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 
 
 def hide_telemetry() -> contextlib.AbstractContextManager[None]:
@@ -50,6 +47,12 @@ def has_int8_instructions() -> bool:
     listed = list_instruction_sets()
     is_known = any(name in listed for name in ("avx", "avx2", "asimd"))
     return not is_known or any(name in listed for name in INT8_INSTRUCTIONS)
+
+
+def lacks_only_package() -> bool:
+    """Whether OpenVINO would serve here if it were installed."""
+    is_installed = importlib.util.find_spec("openvino") is not None
+    return not is_installed and keras.backend.backend() == "tensorflow" and not has_accelerator()
 
 
 def find_obstacle(compute_dtype: str) -> str:

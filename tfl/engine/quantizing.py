@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import importlib.util
 import io
 import logging
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from tfl.files.scratch import scratch_folder, temporary_folder
 from tfl.machine import packages
 
 PACKAGES = ("openvino", "nncf")
+NUM_IMAGES = 128  # to measure the ranges of activations on; more give no better head (docs/results/calibration.json)
 BATCH_SIZE = 8  # images that NNCF measures at once: it keeps all of their activations
 
 
@@ -82,6 +84,14 @@ def name_failures(backbone: Backbone) -> Iterator[None]:
         raise BackboneError(
             f"{backbone.spec.backbone} cannot be quantised: {lines[0]}; take --compute-dtype bfloat16 or float32"
         ) from error
+
+
+def find_obstacle() -> str:
+    """Return the reason why no network can be quantised here; empty if one can."""
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    return (
+        f"{' and '.join(missing)} must be installed to quantise the network; pip install '.[int8]'" if missing else ""
+    )
 
 
 def list_versions() -> dict[str, str]:

@@ -17,6 +17,7 @@ import numpy as np
 from tfl import __version__, datasets, engine
 from tfl.backbones import build_backbone, names_weights_file, require_backbone
 from tfl.cache import Cache, DamagedShardError, PartialCache, ReusableCaches, list_caches, open_cache
+from tfl.extraction.costs import choose_compute_dtype, log_costs
 from tfl.extraction.extraction import Extraction
 from tfl.extraction.plan import Plan
 from tfl.extraction.quantization import add_quantized
@@ -74,7 +75,7 @@ def precompute(
     """
     require_views(views)
     require_backbone(features.backbone)  # before a dataset is downloaded for a misspelt name
-    plan = _make_plan(features, dataset, settings, views)
+    plan = _make_plan(choose_compute_dtype(features), dataset, settings, views)
     unfinished, path = plan.unfinished, plan.unfinished.path
     if path.exists():
         accept_finished(open_cache(path, expected=plan.spec), settings)
@@ -85,7 +86,9 @@ def precompute(
     unfinished.require_room(plan.backbone.num_features)
     with unfinished.hold(), engine.keep_freed_memory():
         if not path.exists():  # else another process has made it since
-            extraction = Extraction(plan, _find_reusable(plan), on_progress)
+            reusable = _find_reusable(plan)
+            log_costs(plan, features)
+            extraction = Extraction(plan, reusable, on_progress)
             _run(plan, extraction, provenance)
     return path
 

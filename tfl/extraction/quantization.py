@@ -19,7 +19,7 @@ from tfl.backbones.quantized import (
     pack_network,
 )
 from tfl.cache import write_whole
-from tfl.engine.quantizing import list_versions, quantize
+from tfl.engine.quantizing import NUM_IMAGES, list_versions, quantize
 from tfl.errors import BackboneError, DatasetError
 from tfl.files import hashing, trust
 from tfl.files.paths import expand_user
@@ -27,7 +27,6 @@ from tfl.specs import DatasetSpec, FeatureSpec
 
 logger = logging.getLogger(__name__)
 
-NUM_IMAGES = 128  # to measure the ranges of activations on; more give no better head (docs/results/calibration.json)
 SEED = 0
 
 

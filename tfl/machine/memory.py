@@ -1,5 +1,7 @@
-"""The main memory that this process may still take."""
+"""The main memory that this process may still take, and the most that it has taken."""
 
+import ctypes
+import gc
 import os
 import re
 import resource
@@ -26,6 +28,33 @@ def available_memory(root: Path = Path("/")) -> int:
     if limit != resource.RLIM_INFINITY and mapped is not None:
         left.append(limit - mapped * 1024)
     return max(0, min(left))
+
+
+def reset_peak(root: Path = Path("/")) -> int | None:
+    """Forget the largest resident size of this process so far, and return the bytes that are resident now.
+
+    What is freed is given back to the system first: what comes next cannot hide in it. Returns None
+    where the system does not forget (only Linux does).
+    """
+    gc.collect()
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
+    try:
+        (root / "proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return None
+    return _read_kilobytes(root, "VmRSS")
+
+
+def read_peak(root: Path = Path("/")) -> int | None:
+    """Return the largest resident size of this process since `reset_peak`, in bytes."""
+    return _read_kilobytes(root, "VmHWM")
+
+
+def _read_kilobytes(root: Path, name: str) -> int | None:
+    found = _read_number(root / "proc/self/status", rf"^{name}:\s+(\d+) kB")
+    return None if found is None else found * 1024
 
 
 class _CgroupFiles(NamedTuple):

@@ -9,7 +9,7 @@ digest of the tensors, `train[0:4000]`). Only a resolved spec has a fingerprint.
 from tfl.specs.artefact import Artefact
 from tfl.specs.cache import CacheSpec, list_differences
 from tfl.specs.dataset import ROLES, DatasetSpec, Role
-from tfl.specs.features import FEATURE_REVISION, INT8, LAST_LAYER, FeatureSpec, Interpolation
+from tfl.specs.features import AUTO, FEATURE_REVISION, INT8, LAST_LAYER, ComputeDtype, FeatureSpec, Interpolation
 from tfl.specs.limits import MAX_IMAGE_PIXELS, MAX_IMAGE_SIZE, require_max_image_pixels
 from tfl.specs.settings import Settings
 from tfl.specs.spec import DIGEST_PREFIX
@@ -17,6 +17,7 @@ from tfl.specs.training import Selection, Shots
 from tfl.specs.views import VIEWS, View, require_views
 
 __all__ = [
+    "AUTO",
     "DIGEST_PREFIX",
     "FEATURE_REVISION",
     "INT8",
@@ -27,6 +28,7 @@ __all__ = [
     "VIEWS",
     "Artefact",
     "CacheSpec",
+    "ComputeDtype",
     "DatasetSpec",
     "FeatureSpec",
     "Interpolation",

@@ -1,7 +1,7 @@
 """FeatureSpec: everything that decides the value of one image's features."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 import tyro
 
@@ -12,8 +12,10 @@ from tfl.specs.spec import DIGEST_PREFIX, Spec, to_file_stem
 FEATURE_REVISION = 1  # raised when a change of the code changes features' values: then caches must be rebuilt
 LAST_LAYER = "last"
 FLOAT_DTYPES = ("float32", "bfloat16", "float16")
-INT8 = "int8"
+INT8: Final = "int8"
+AUTO: Final = "auto"
 Pooling = Literal["avg", "max"]
+ComputeDtype = Literal["float32", "bfloat16", "float16", "int8", "auto"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"]
 
 
@@ -38,7 +40,7 @@ class FeatureSpec(Spec):
     """Layers whose outputs are pooled and concatenated; `last` is the end of the network."""
     pooling: tuple[Pooling, ...] = ("avg",)
     """Pooling over height and width; the results of several are concatenated."""
-    compute_dtype: Literal["float32", "bfloat16", "float16", "int8", "auto"] = "float32"
+    compute_dtype: ComputeDtype = "float32"
     """Data type in which the backbone computes; pooling is always float32.
     `int8` runs a network that is quantised on training images, on a CPU with OpenVINO.
     `auto` measures what each would cost here, and takes float32."""
@@ -75,7 +77,17 @@ class FeatureSpec(Spec):
         """True if `weights` is a digest of the tensors' values, and for int8 `quantized_network` one of its file."""
         if self.compute_dtype == INT8 and not self.quantized_network.startswith(DIGEST_PREFIX):
             return False
-        return self.weights.startswith(DIGEST_PREFIX) and self.compute_dtype != "auto"
+        return self.weights.startswith(DIGEST_PREFIX) and self.compute_dtype != AUTO
+
+    def require_compute_dtype(self) -> None:
+        """Refuse `auto`: it is for `precompute`, which measures and takes float32.
+
+        Raises:
+          SpecError: the compute dtype is `auto`.
+        """
+        if self.compute_dtype == AUTO:
+            able = ", ".join((*FLOAT_DTYPES, INT8))
+            raise SpecError(f"compute_dtype {AUTO} is for `tfl precompute` alone; expected one of {able} here")
 
     @property
     def layer_dtype(self) -> str:

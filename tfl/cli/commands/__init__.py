@@ -3,6 +3,7 @@
 from tfl.cli.commands.caches import Caches, Inspect, Verify
 from tfl.cli.commands.command import Command
 from tfl.cli.commands.compare import Compare
+from tfl.cli.commands.engines import Engines
 from tfl.cli.commands.evaluate import Evaluate
 from tfl.cli.commands.export import Export
 from tfl.cli.commands.fetch import Fetch
@@ -27,4 +28,5 @@ COMMANDS: dict[str, type[Command]] = {
     "caches": Caches,
     "inspect": Inspect,
     "verify": Verify,
+    "engines": Engines,
 }
