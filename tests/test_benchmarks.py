@@ -271,3 +271,131 @@ def test_a_part_that_fails_is_noted_and_the_next_one_begins(tmp_path, monkeypatc
     found = read_result(out)
     assert found.results == {"seconds": {"resumed": [1.0]}}
     assert list(found.failed) == ["command"]
+
+
+def test_pairs_of_the_same_turn_are_compared():
+    import whole_command
+
+    seconds = {"float32": [30.0, 40.0], "bfloat16": [15.0, 10.0], "int8, warm": [10.0, 10.0]}
+    assert whole_command.compare_ways(seconds) == {
+        "bfloat16 over float32": [2.0, 4.0],
+        "int8, warm over float32": [3.0, 4.0],
+    }
+
+
+def test_a_command_that_is_timed_again_has_no_cache_but_its_network(tmp_path, monkeypatch):
+    import whole_command
+
+    seen = []
+
+    def run(command, variables):
+        cache_dir = Path(command[command.index("--cache-dir") + 1])
+        seen.append(sorted(path.name for path in cache_dir.glob("*")))
+        assert Path(variables["TFL_HOME"]).is_dir()
+        cache_dir.mkdir(exist_ok=True)
+        for name in ("x.h5", "x.int8.zip"):
+            (cache_dir / name).touch()
+
+    monkeypatch.setattr(whole_command, "run_command", run)
+    measures = whole_command.Bench("cifar10", ("train[:5]", "test[:1]"), 32, tmp_path).list_measures()
+    for way in ("float32", "int8, cold", "int8, warm"):
+        assert measures[way]() >= 0
+    assert seen == [[], [], ["x.int8.zip"]]
+
+
+def test_every_way_to_calibrate_has_a_name_of_its_own():
+    import calibration
+
+    names = [variant.name for variant in calibration.list_variants()]
+    assert len(set(names)) == len(names) == 10
+    assert {"32 images", "320 images, biases corrected", "128 images, PERFORMANCE"} <= set(names)
+
+
+def test_nncf_is_told_to_quantise_in_another_way(monkeypatch):
+    nncf = pytest.importorskip("nncf")
+    import calibration
+
+    seen = {}
+    monkeypatch.setattr(nncf, "quantize", lambda *arguments, **options: seen.update(options))
+    original = nncf.quantize
+    variant = calibration.Variant(32, is_corrected=True, preset="PERFORMANCE", is_overflow_fixed=False)
+    with calibration.changed_method(variant):
+        nncf.quantize("model", "images", preset="MIXED", subset_size=4)
+    assert nncf.quantize is original
+    assert seen["subset_size"] == 4
+    assert seen["preset"] == nncf.QuantizationPreset.PERFORMANCE
+    assert not seen["advanced_parameters"].disable_bias_correction
+    assert seen["advanced_parameters"].overflow_fix == nncf.OverflowFix.DISABLE
+
+
+@pytest.fixture
+def cache(tiny_backbone, features, dataset, settings):
+    from tfl.extraction.precompute import precompute
+
+    return precompute(features, dataset, settings, views=("original", "hflip"))
+
+
+def test_compact_rows_are_those_that_are_trained_on(cache):
+    import frozen_features
+    import numpy as np
+
+    from tfl.cache import open_cache
+    from tfl.heads.rows import read_rows, split_rows
+    from tfl.specs.training import Selection
+
+    opened = open_cache(cache)
+    usual = split_rows(read_rows(opened, "train", Selection()), 0.2, 3, opened.class_names)
+    compact = frozen_features.CompactRows(opened, 0.2, 3)
+    for rows, expected in zip(compact.select(()), usual, strict=True):
+        np.testing.assert_array_equal(rows.labels, expected.labels)
+        np.testing.assert_array_equal(rows.features, expected.features)
+    np.testing.assert_array_equal(compact.val_labels, usual[1].labels)
+    (fitting, *_) = compact.select(("hflip",))
+    np.testing.assert_array_equal(fitting.views[0], usual[0].views[1])
+
+
+def test_candidates_on_frozen_features_are_chosen_on_validation_rows(cache, tmp_path, monkeypatch):
+    import frozen_features
+    from record import read_result
+
+    candidates = {
+        "ridge": frozen_features.Candidate("ridge", {}),
+        "mlp": frozen_features.Candidate("mlp", {"hidden": (4,), "epochs": 2}, ("original",)),
+    }
+    monkeypatch.setattr(frozen_features, "CANDIDATES", candidates)
+    out = tmp_path / "found.json"
+    frozen_features.main(cache, out=out)
+    found = read_result(out)
+    assert set(found.results["val_accuracy"]) == {"ridge", "mlp", "ridge + mlp"}
+    (chosen,) = found.results["accuracy"]
+    accuracies = {name: numbers[0] for name, numbers in found.results["val_accuracy"].items()}
+    assert accuracies[chosen] == max(accuracies.values())
+    assert found.findings["test_rows"] == 40
+    assert found.results["accuracy"][chosen][0] > 0.6
+
+
+def test_no_candidate_is_begun_after_the_time(cache, tmp_path):
+    import frozen_features
+
+    bench = frozen_features.Bench(cache, 0.2, 0, tmp_path / "found.json")
+    bench.search_all(["ridge, 2 views", "mlp 512 x 4, 20 epochs"], seconds=0.0)
+    assert list(bench.fitted) == ["ridge, 2 views"]
+
+
+def test_every_candidate_is_a_recipe_with_settings_that_it_takes():
+    import frozen_features
+
+    from tfl.heads import RECIPES
+
+    for candidate in frozen_features.CANDIDATES.values():
+        assert RECIPES[candidate.recipe](**candidate.settings)
+
+
+def test_heads_are_compared_on_the_same_rows(cache):
+    import heads
+
+    bench = heads.Bench(cache)
+    for name, fit in (("keras", bench.fit_keras), ("scikit-learn", bench.fit_scikit_learn)):
+        assert bench.time(name, fit) > 0
+        assert bench.accuracies[name] > 0.6
+    assert bench.chosen["scikit-learn"]["l2"] in bench.penalties

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "scripts"))
 
 import make_docs  # noqa: E402
-from documentation import blocks, hook, kinds, numbers, pictures, recipe_tables, tables  # noqa: E402
+from documentation import blocks, hook, kinds, numbers, pictures, recipe_tables, speed_tables, tables  # noqa: E402
 from record import Hardware, Result, read_result, write_result  # noqa: E402
 
 README = ROOT / "README.md"
@@ -125,6 +126,17 @@ def test_a_table_without_a_stored_result(tmp_path):
         tables.make_results_block("input-pipeline", tmp_path / "page.md", tmp_path)
 
 
+def test_a_table_that_is_still_to_be_measured(tmp_path):
+    shown = tables.make_results_block("calibration", tmp_path / "page.md", tmp_path)
+    assert shown == "*Not measured yet: `python scripts/benchmarks/calibration.py`.*"
+
+
+def test_what_is_awaited_is_a_table_and_has_a_script():
+    assert set(tables.AWAITED) <= set(tables.TABLES)
+    for command in tables.AWAITED.values():
+        assert (ROOT / "scripts" / "benchmarks" / command.split()[0]).is_file()
+
+
 def test_an_unknown_table(tmp_path):
     with pytest.raises(ValueError, match="asks for the table 'speed'; known are summary"):
         tables.make_results_block("speed", tmp_path / "page.md", tmp_path)
@@ -169,6 +181,100 @@ def test_the_front_page_shows_four_recipes_each_better_than_all_that_cost_less()
     result = recipes_of({"reference": 0.9, "knn": 0.85, "a": 0.91, "b": 0.92, "worse": 0.915, "c": 0.93, "d": 0.94})
     rows = recipe_tables.tabulate_summary(result).splitlines()[2:]
     assert [row.split(" | ")[0] for row in rows] == ["| `reference`", "| `a`", "| `c`", "| `d`"]
+
+
+def result_of(results, findings, settings):
+    n = max(len(numbers) for ways in results.values() for numbers in ways.values())
+    return replace(recipes_of({"ridge": 0.9}), n=n, results=results, findings=findings, settings=settings)
+
+
+def test_the_whole_command_and_how_many_times_faster_it_is(tmp_path):
+    seconds = {"keras predict": [60.0, 66.0, 72.0], "float32": [30.0, 33.0, 36.0], "int8, warm": [10.0, 10.0, 12.0]}
+    rates = {way: [60 / number for number in numbers] for way, numbers in seconds.items()}
+    times = {"int8, warm over keras predict": [6.0, 6.6, 6.0]}
+    results = {"seconds": seconds, "images_per_second": rates, "times_faster": times}
+    result = result_of(results, {"goals": {"int8, warm over keras predict": 6.0}}, {"images": 60})
+    rows = speed_tables.tabulate_whole_command(result).splitlines()
+    assert rows[0] == "| 60 images | seconds, start-up included | images/s |"
+    assert rows[-1] == "| `tfl precompute`, int8, quantised before | 10.0 (10.0 to 12.0) | 6.00 (5.00 to 6.00) |"
+    (row,) = speed_tables.tabulate_times_faster(result).splitlines()[2:]
+    assert row.endswith("| a program that calls Keras `predict` | 6.00 (6.00 to 6.60) | 6.0 |")
+    write_result(tmp_path / "whole_command.json", result)
+    pictures.draw_picture(tmp_path / "whole_command.svg", tmp_path)
+    drawn = (tmp_path / "whole_command.svg").read_text(encoding="utf-8")
+    assert "tfl, int8, quantised before" in drawn
+    assert "int8, cold" not in drawn
+
+
+def test_accuracy_by_arithmetic():
+    results = {
+        "precompute_seconds": {"float32": [100.0], "int8": [30.0]},
+        "accuracy": {"ridge, float32": [0.9], "ridge, int8": [0.901]},
+    }
+    findings = {"ridge, float32 against int8": {"p_value": 0.5}}
+    rows = speed_tables.tabulate_arithmetic(result_of(results, findings, {"test_rows": 10_000})).splitlines()
+    assert rows[0] == "| test accuracy, 10,000 images | float32 | int8 |"
+    assert rows[2:] == ["| `ridge` | 90.00 % | 90.10 % (p = 0.50) |", "| seconds of `precompute` | 100 | 30.0 |"]
+
+
+def test_ways_to_calibrate():
+    results = {
+        "seconds": {"32 images": [3.0]},
+        "relative_change": {"float32": [0.0], "32 images": [0.16]},
+        "accuracy": {"float32": [0.901], "32 images": [0.9]},
+    }
+    rows = speed_tables.tabulate_calibration(result_of(results, {}, {"head": "ridge"})).splitlines()[2:]
+    assert rows == ["| float32 |  | 0 % | 90.10 % |", "| 32 images | 3.00 | 16.0 % | 90.00 % |"]
+
+
+def test_heads_beside_those_of_other_libraries():
+    settings = {"rows": 50_000, "features": 2048, "test_rows": 10_000}
+    settings |= {"logistic_max_iterations": 200, "scikit_learn_max_iter": 100}
+    result = result_of(
+        {"seconds": {"tfl ridge": [2.0], "tfl grid": [3.0]}}, {"test_accuracy": {"tfl ridge": 0.9}}, settings
+    )
+    lines = speed_tables.tabulate_heads(result).splitlines()
+    assert lines[0] == "| 50,000 rows of 2,048 columns | seconds | accuracy, 10,000 test rows |"
+    assert lines[2:4] == ["| tfl ridge | 2.00 | 90.00 % |", "| tfl grid | 3.00 |  |"]
+    assert lines[-1] == "For each penalty at most 100 iterations of L-BFGS in scikit-learn, 200 in tfl."
+
+
+def test_what_best_tried():
+    trials = [
+        {"recipe": "ridge", "setting": {"l2": 1.0}, "val_accuracy": 0.9, "seconds": 1.0},
+        {"recipe": "ridge", "setting": {"l2": 0.1}, "val_accuracy": 0.91, "seconds": 2.0},
+        {"recipe": "mlp", "setting": {"hidden": [8], "epochs": 3}, "val_accuracy": 0.92, "seconds": 9.0},
+        {"recipe": "mlp", "setting": {"hidden": [8, 8], "epochs": 2}, "val_accuracy": 0.9, "seconds": 9.0},
+    ]
+    findings = {"trials": trials, "chosen": trials[2], "interval": [0.9, 0.94], "test_rows": 100}
+    results = {"accuracy": {"test": [0.925]}, "seconds": {"whole command": [30.0]}}
+    rows = recipe_tables.tabulate_best(result_of(results, findings, {})).splitlines()[2:]
+    assert rows[:3] == [
+        "| `ridge` | 2 | l2 0.1 | 91.00 % | 3.00 |",
+        "| `mlp`, chosen | 1 | hidden 8, epochs 3 | 92.00 % | 9.00 |",
+        "| `mlp` | 1 | hidden 8-8, epochs 2 | 90.00 % | 9.00 |",
+    ]
+    assert "the test accuracy of 100 images is 92.50 % (90.00 to 94.00)" in rows[3]
+
+
+def test_candidates_on_frozen_features_and_the_chosen_one():
+    cost = {"precompute_seconds": 600.0, "images_computed": 60_000, "bytes": 5e9}
+    what = {"features": "3 layers, bicubic, 7 views", "columns": 7168, "compute_dtype": "bfloat16"}
+    settings = {"settings": {"views": ["original", "hflip"]}}
+    findings = {**cost, **what, "aim": 0.955, "interval": [0.95, 0.96], "candidates": {"a": settings, "b": settings}}
+    results = {
+        "seconds": {"a": [10.0], "b": [20.0]},
+        "val_accuracy": {"a": [0.94], "b": [0.95], "a + b": [0.951]},
+        "accuracy": {"a + b": [0.955]},
+        "refit_seconds": {"a + b": [40.0]},
+    }
+    lines = recipe_tables.tabulate_frozen_features(result_of(results, findings, {})).splitlines()
+    assert lines[2] == "| a | 2 | 94.00 % | 10.0 |  |  |"
+    assert lines[4] == "| **chosen**: a + b |  | 95.10 % |  | 40.0 | 95.50 % (95.00 to 96.00) |"
+    assert lines[-1] == (
+        "The features: 3 layers, bicubic, 7 views, 7,168 columns, bfloat16; "
+        "10 min of extraction at 100 images/s, 5.0 GB. The aim is 95.50 %."
+    )
 
 
 def test_blocks_are_filled_between_their_marks():

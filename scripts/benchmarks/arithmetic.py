@@ -15,9 +15,9 @@ LIBRARIES = ("keras", "tensorflow", "jax", "torch", "openvino", "nncf", "numpy",
 
 
 def main(
-    dtypes: tuple[str, ...] = ("float32", "bfloat16"),
+    dtypes: tuple[str, ...] = ("float32", "bfloat16", "int8"),
     recipes: tuple[str, ...] = ("logistic", "reference", "ridge"),
-    splits: tuple[str, str] = ("train[:8000]", "test[:4000]"),
+    splits: tuple[str, str] = ("train", "test"),
     image_size: int = 224,
     folder: Path | None = None,
     out: Path = RESULTS / "arithmetic.json",
@@ -41,7 +41,7 @@ def main(
                 way = f"{recipe}, {dtype}"
                 attempt(way, functools.partial(bench.train, recipe, dtype), bench.failed)
             bench.compare(recipe, dtypes)
-    settings = {"splits": splits, "image_size": image_size}
+    settings = {"splits": splits, "image_size": image_size, "test_rows": bench.test_rows}
     results = {"precompute_seconds": bench.seconds, "accuracy": bench.accuracies}
     further = {"settings": settings, "findings": bench.findings, "failed": bench.failed}
     write_result(out, new_result(QUESTION, results, LIBRARIES, **further))
@@ -63,6 +63,7 @@ class Bench:
         self.accuracies: dict[str, list[float]] = {}
         self.findings: dict[str, Any] = {}
         self.failed: dict[str, str] = {}
+        self.test_rows = 0
 
     def precompute(self, dtype: str) -> None:
         """Make the cache of an arithmetic, and note the seconds of the command."""
@@ -81,6 +82,7 @@ class Bench:
         self.runs[recipe, dtype] = run
         metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
         self.accuracies[f"{recipe}, {dtype}"] = [metrics["test"]["accuracy"]]
+        self.test_rows = metrics["test"]["num_rows"]
         tell(f"{recipe}, {dtype}: {metrics['test']['accuracy']:.2%}")
 
     def compare(self, recipe: str, dtypes: tuple[str, ...]) -> None:

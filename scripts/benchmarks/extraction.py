@@ -31,6 +31,7 @@ from ways import (
     Way,
     build_backbone,
     is_processor,
+    make_int8,
     makers_of_all,
 )
 
@@ -92,7 +93,11 @@ def measure_ways(
     batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
     failed: dict[str, str] = {}
     with engine.keep_freed_memory():  # as `tfl precompute` does; PyTorch gains by it too
-        ways = working_ways(makers_of_all(network, batch_size, is_quick), batches[0], failed)
+        makers = makers_of_all(network, batch_size, is_quick)
+        if is_processor():
+            shape = images[0].shape[:2]
+            makers["openvino int8"] = functools.partial(make_int8, dataset, network, batch_size, shape)
+        ways = working_ways(makers, batches[0], failed)
         measures = {name: functools.partial(rate_of, way, batches) for name, way in ways.items()}
         rates = measure_in_turns(measures, repeats, failed)
     settings = {

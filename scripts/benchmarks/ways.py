@@ -2,8 +2,10 @@
 
 import functools
 import importlib.util
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,6 +93,22 @@ def make_engine(name: str, dtype: str, network: Network, batch_size: int) -> dic
     from tfl import engine
 
     return {f"{name} {dtype}": engine.Forward(build_backbone(dtype, network), batch_size, name).start}
+
+
+def make_int8(dataset: str, network: Network, batch_size: int, image_shape: tuple[int, int]) -> dict[str, Way]:
+    """Make the forward pass of `tfl precompute` in int8, quantised on training images."""
+    from tfl import datasets, engine
+    from tfl.extraction.quantization import add_quantized
+    from tfl.specs import DatasetSpec, FeatureSpec
+
+    name = engine.resolve_engine("auto", "int8")
+    opened = datasets.open_dataset(DatasetSpec(dataset))
+    spec = datasets.resolve_spec(DatasetSpec(dataset), opened)
+    features = FeatureSpec(**asdict(network), compute_dtype="int8")
+    with tempfile.TemporaryDirectory() as folder:
+        built = add_quantized(build_backbone("int8", network), features, opened, spec, Path(folder))
+        forward = engine.Forward(built, batch_size, name, image_shape)
+    return {f"{name} int8": forward.start}
 
 
 def make_naive(network: Network, batch_size: int) -> dict[str, Way]:

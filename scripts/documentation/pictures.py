@@ -13,7 +13,7 @@ from record import Result, read_result
 from documentation import RESULTS
 from documentation.comparison_tables import FORMS
 from documentation.numbers import HOUR, format_number
-from documentation.speed_tables import name_way
+from documentation.speed_tables import PLAIN_COMMANDS, name_way
 from documentation.tables import find_stored
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
@@ -65,6 +65,22 @@ def _colour_of_engine(way: str) -> str:
         return ORANGE
     is_naive = way.startswith(("keras predict", "a new keras")) or "bound" in way
     return GREY if is_naive else BLUE
+
+
+def draw_whole_command(result: Result, axes: Any) -> None:
+    """Seconds of the whole command in each arithmetic, the shortest on top; a line spans all repeats."""
+    seconds = result.results["seconds"]
+    ways = sorted((way for way in seconds if way in PLAIN_COMMANDS), key=lambda way: -statistics.median(seconds[way]))
+    for place, way in enumerate(ways):
+        median = statistics.median(seconds[way])
+        axes.barh(place, median, color=_colour_of_engine(way), height=0.66)
+        axes.plot([min(seconds[way]), max(seconds[way])], [place, place], color="#1D2430", linewidth=1.2)
+        end = (max(seconds[way]), place)
+        axes.annotate(format_number(median), end, xytext=(6, 0), textcoords="offset points", va="center")
+    axes.set_yticks(range(len(ways)), [PLAIN_COMMANDS[way] for way in ways])
+    axes.set_xlabel(f"seconds for {result.settings['images']:,} images, start-up included")
+    axes.grid(visible=False, axis="y")
+    axes.margins(x=0.1)
 
 
 def draw_hours(result: Result, axes: Any) -> None:
@@ -126,6 +142,7 @@ PICTURES: dict[str, tuple[tuple[str, ...], Callable[[Result, Any], None]]] = {
     "gpu.svg": (("gpu-rates", "gpu"), draw_gpu),
     "hours.svg": (("against_pytorch",), draw_hours),
     "recipes.svg": (("recipes",), draw_recipes),
+    "whole_command.svg": (("whole_command",), draw_whole_command),
 }
 
 

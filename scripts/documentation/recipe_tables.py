@@ -1,11 +1,20 @@
 """Tables of recipes on different features and on few images. They take a stored result and return Markdown."""
 
 import statistics
+from typing import Any
 
 from record import Result
 
 from documentation.blocks import format_table
-from documentation.numbers import GIGABYTE, format_interval, format_number, format_p, format_spread
+from documentation.numbers import (
+    GIGABYTE,
+    format_duration,
+    format_interval,
+    format_number,
+    format_p,
+    format_share,
+    format_spread,
+)
 
 SUMMARY_ROWS = 4
 
@@ -48,6 +57,78 @@ def tabulate_precompute(result: Result) -> str:
         rows.append([name, found["engine"], found["compute_dtype"], *cost, format_number(found["bytes"] / GIGABYTE)])
     header = ["features", "engine", "arithmetic", "images computed", "seconds", "images/s", "file, GB"]
     return format_table(header, rows, align_right=3)
+
+
+def tabulate_best(result: Result) -> str:
+    """Every recipe that `best` tried: how many settings, its best validation accuracy, its seconds."""
+    found = result.findings
+    rows = [_row_of_trials(trials, found["chosen"]) for trials in group_trials(found["trials"])]
+    test = format_interval(result.results["accuracy"]["test"][0], found["interval"])
+    seconds = format_spread(result.results["seconds"]["whole command"])
+    rows.append([f"whole command; the test accuracy of {found['test_rows']:,} images is {test}", "", "", "", seconds])
+    header = ["recipe", "settings tried", "best of them", "validation accuracy", "seconds"]
+    return format_table(header, rows, align_right=3)
+
+
+def group_trials(trials: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Return the trials of each recipe; a recipe that stands several times has one trial each time."""
+    groups: list[list[dict[str, Any]]] = []
+    for trial in trials:
+        is_next = bool(groups) and groups[-1][0]["recipe"] == trial["recipe"] and "hidden" not in trial["setting"]
+        if is_next:
+            groups[-1].append(trial)
+        else:
+            groups.append([trial])
+    return groups
+
+
+def _row_of_trials(trials: list[dict[str, Any]], chosen: dict[str, Any]) -> list[str]:
+    places = [(trial["recipe"], trial["setting"]) for trial in trials]
+    is_chosen = (chosen["recipe"], chosen["setting"]) in places
+    # Of equal accuracies the loss decides, so the best one by accuracy may not be the one that was chosen.
+    best = chosen if is_chosen else max(trials, key=lambda trial: trial["val_accuracy"])
+    name = f"`{best['recipe']}`" + (", chosen" if is_chosen else "")
+    seconds = sum(trial.get("seconds", 0.0) for trial in trials)
+    setting = format_setting(best["setting"])
+    return [name, str(len(trials)), setting, format_share(best["val_accuracy"]), format_number(seconds)]
+
+
+def format_setting(setting: dict[str, Any]) -> str:
+    """Return a setting in words: "hidden 1024-1024, dropout 0.5"."""
+    words = []
+    for name, value in setting.items():
+        shown = "-".join(map(str, value)) if isinstance(value, list) else str(value)
+        words.append(f"{name} {shown}")
+    return ", ".join(words)
+
+
+def tabulate_frozen_features(result: Result) -> str:
+    """Validation accuracy and seconds of every candidate, and the test accuracy of the chosen one."""
+    results, found = result.results, result.findings
+    rows = []
+    for name, seconds in results["seconds"].items():
+        views = len(found["candidates"][name]["settings"]["views"])
+        accuracy = format_share(results["val_accuracy"][name][0])
+        rows.append([name, str(views), accuracy, format_spread(seconds), "", ""])
+    for name, accuracies in results.get("accuracy", {}).items():
+        accuracy = format_interval(accuracies[0], found["interval"])
+        chosen = f"**chosen**: {name}"
+        refit = format_spread(results["refit_seconds"][name])
+        rows.append([chosen, "", format_share(results["val_accuracy"][name][0]), "", refit, accuracy])
+    header = ["head", "views", "validation accuracy", "seconds to search", "seconds to fit again", "test accuracy"]
+    table = format_table(header, rows)
+    return f"{table}\n\n{_describe_extraction(found)} The aim is {format_share(found['aim'])}."
+
+
+def _describe_extraction(found: dict[str, Any]) -> str:
+    """Return a sentence about what the features of a cache cost."""
+    seconds, images = found["precompute_seconds"], found["images_computed"]
+    size = f"{found['bytes'] / GIGABYTE:.1f} GB"
+    what = f"{found['features']}, {found['columns']:,} columns, {found['compute_dtype']}"
+    if not seconds or not images:
+        return f"The features: {what}; {size}."
+    rate = format_number(images / seconds)
+    return f"The features: {what}; {format_duration(seconds)} of extraction at {rate} images/s, {size}."
 
 
 def tabulate_summary(result: Result) -> str:

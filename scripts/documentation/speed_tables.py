@@ -68,9 +68,71 @@ def tabulate_arithmetic(result: Result) -> str:
             p = f" ({format_p(found['p_value'])})" if found else ""
             cells.append(format_share(accuracy[f"{recipe}, {dtype}"][0]) + p)
         rows.append(cells)
-    seconds = result.results["precompute_seconds"]
-    rows.append(["seconds of `precompute`", *(format_spread(seconds[dtype]) for dtype in dtypes)])
-    return format_table(["test accuracy", *dtypes], rows)
+    seconds = result.results.get("precompute_seconds", {})
+    if seconds:
+        rows.append(["seconds of `precompute`", *(format_spread(seconds.get(dtype, [])) for dtype in dtypes)])
+    tested = result.settings.get("test_rows")
+    title = f"test accuracy, {tested:,} images" if tested else "test accuracy"
+    return format_table([title, *dtypes], rows)
+
+
+def tabulate_whole_command(result: Result) -> str:
+    """Seconds of the whole command in each arithmetic, and of Keras `predict`."""
+    seconds, rates = result.results["seconds"], result.results["images_per_second"]
+    rows = [[name_command(way), format_spread(seconds[way]), format_spread(rates[way])] for way in seconds]
+    header = [f"{result.settings['images']:,} images", "seconds, start-up included", "images/s"]
+    return format_table(header, rows)
+
+
+def show_whole_command(result: Result) -> str:
+    """Picture and table of the whole command; the picture is drawn when the pages are made."""
+    picture = "![Seconds of the whole command in each arithmetic](pictures/whole_command.svg)"
+    return f"{picture}\n\n{tabulate_whole_command(result)}"
+
+
+def tabulate_times_faster(result: Result) -> str:
+    """How many times faster one way was than another in the same turn, beside the goal."""
+    goals = result.findings["goals"]
+    rows = []
+    for pair, numbers in result.results.get("times_faster", {}).items():
+        way, base = pair.split(" over ")
+        goal = f"{goals[pair]:.1f}" if pair in goals else ""
+        rows.append([name_command(way), name_command(base), format_spread(numbers), goal])
+    return format_table(["faster", "than", "times", "goal"], rows, align_right=2)
+
+
+PLAIN_COMMANDS = {  # in pictures
+    "keras predict": "Keras predict",
+    "float32": "tfl, float32",
+    "bfloat16": "tfl, bfloat16",
+    "int8, cold": "tfl, int8, calibrating first",
+    "int8, warm": "tfl, int8, quantised before",
+}
+COMMANDS = {
+    "keras predict": "a program that calls Keras `predict`",
+    "keras predict, without start-up": "its `predict` alone",
+    "int8, cold": "`tfl precompute`, int8, calibration included",
+    "int8, warm": "`tfl precompute`, int8, quantised before",
+}
+
+
+def name_command(way: str) -> str:
+    """Return what a way to do the whole job is called in tables."""
+    return COMMANDS.get(way, f"`tfl precompute`, {way}")
+
+
+def tabulate_calibration(result: Result) -> str:
+    """Seconds, change of the features and accuracy of each way to calibrate."""
+    results = result.results
+    rows = []
+    for way, accuracies in results["accuracy"].items():
+        seconds = results["seconds"].get(way, [])
+        change = results["relative_change"][way]
+        shown = format_spread([100 * share for share in change])
+        accuracy = format_spread([100 * share for share in accuracies], 4)
+        rows.append([way, format_spread(seconds) if seconds else "", f"{shown} %", f"{accuracy} %"])
+    header = ["calibrated on", "seconds", "features move by", f"accuracy of `{result.settings['head']}`"]
+    return format_table(header, rows)
 
 
 def tabulate_input_pipeline(result: Result) -> str:
@@ -131,13 +193,17 @@ def name_format(way: str) -> str:
 
 
 def tabulate_heads(result: Result) -> str:
-    """Seconds of training heads in several ways."""
-    accuracies = result.findings.get("val_accuracy", {})
+    """Seconds and accuracy of training heads in several ways."""
+    accuracies = result.findings.get("test_accuracy", {})
     rows = []
     for way, seconds in result.results["seconds"].items():
         accuracy = accuracies.get(way)
         rows.append([way, format_spread(seconds), format_share(accuracy) if accuracy is not None else ""])
-    return format_table(["way", "seconds", "validation accuracy"], rows)
+    settings = result.settings
+    title = f"{settings['rows']:,} rows of {settings['features']:,} columns"
+    table = format_table([title, "seconds", f"accuracy, {settings['test_rows']:,} test rows"], rows)
+    ours, theirs = settings["logistic_max_iterations"], settings["scikit_learn_max_iter"]
+    return f"{table}\n\nFor each penalty at most {theirs} iterations of L-BFGS in scikit-learn, {ours} in tfl."
 
 
 def tabulate_reading(result: Result) -> str:
