@@ -21,7 +21,7 @@ from tfl.engine import measuring, survey
 from tfl.engine.measuring import MeasuredWay, Rounds, Way, measure_ways
 from tfl.engine.survey import DTYPES, Survey, generate_images, survey_engines
 from tfl.engine.workload import Workload
-from tfl.errors import SpecError
+from tfl.errors import BackboneError, SpecError
 from tfl.extraction import costs
 from tfl.extraction.precompute import precompute
 from tfl.machine import memory
@@ -83,6 +83,11 @@ def test_a_dtype_without_kernels_is_measured_on_single_images(workload, monkeypa
     monkeypatch.setattr(measuring, "SLOW_BATCH_SECONDS", 0.0)
     (way,) = measure_ways(workload, [Way("tensorflow", "float16")], QUICK)
     assert way.num_images == len(way.rates) == 2
+
+
+def test_a_backbone_that_cannot_be_is_refused(tiny_backbone, features):
+    with pytest.raises(BackboneError, match="at least 8x8"):
+        survey_engines(replace(features, image_size=4), 8, QUICK)
 
 
 def test_images_are_repeated_where_there_are_too_few(features):
@@ -162,6 +167,14 @@ def test_auto_says_what_each_dtype_costs_and_takes_float32(tiny_backbone, featur
     assert not [record for record in told.records if "about" in record.getMessage()]
 
 
+def test_rows_that_are_copied_cost_nothing_in_float32(tiny_backbone, features, dataset, settings, told):
+    precompute(features, dataset, settings)
+    precompute(replace(features, compute_dtype="auto"), dataset, settings, views=("original", "hflip"))
+    assert "for 220 images (110 of them copied in float32), measured on 64 images" in told.text
+    rates = [MeasuredWay("tensorflow", dtype, images_per_second=10.0) for dtype in ("float32", "bfloat16")]
+    assert [costs.Job(220, 110).estimate_seconds(way) for way in rates] == [11.0, 22.0]
+
+
 @pytest.mark.skipif(not HAS_OPENVINO, reason="needs openvino")
 def test_auto_has_a_number_for_every_dtype_of_openvino(tiny_backbone, features, dataset, settings, told):
     pytest.importorskip("nncf")
@@ -210,7 +223,7 @@ def test_the_hint_before_a_long_job(request, features, told, monkeypatch, name, 
     monkeypatch.setattr(engine.openvino, "find_obstacle", lambda dtype: "")
     unfinished = Namespace(missing=lambda: [Namespace(num_rows=60)], making=Namespace(engine=name))
     plan = Namespace(unfinished=unfinished, spec=Namespace(views=("original",)), settings=Namespace(engine="auto"))
-    costs.log_costs(plan, replace(features, compute_dtype=dtype))
+    costs.log_costs(plan, replace(features, compute_dtype=dtype), Namespace(count_rows=lambda view: 0))
     assert [record.getMessage() for record in told.records] == ([hint] if hint else [])
 
 

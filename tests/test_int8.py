@@ -1,5 +1,6 @@
 """int8: one quantised network beside the caches that it computes, found again, handed on, or refused with a reason."""
 
+import hashlib
 import json
 import logging
 import shutil
@@ -9,6 +10,7 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import tiny
@@ -18,15 +20,18 @@ from lab import arrays
 from tfl import backbones, datasets, engine
 from tfl.backbones import quantized
 from tfl.backbones.quantized import open_quantized
-from tfl.cache import open_cache
+from tfl.cache import inspect, open_cache, remove_network
+from tfl.cli.commands.caches import Caches
 from tfl.datasets import BadImage, Dataset, Example, sample_by_class
 from tfl.datasets.sampling import choose_by_class
 from tfl.engine import engines, int8, quantizing
 from tfl.engine.openvino import OPENVINO
-from tfl.errors import BackboneError, DatasetError, ExtraError, TflError
+from tfl.errors import BackboneError, CacheError, DatasetError, ExtraError, TflError
 from tfl.extraction import quantization
 from tfl.extraction.precompute import precompute
 from tfl.files import trust
+from tfl.files.codec import decode_record
+from tfl.reports.caches import format_cache
 from tfl.specs import VIEWS, DatasetSpec, FeatureSpec, Settings
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
@@ -627,3 +632,91 @@ def test_choosing_by_class():
     assert np.bincount(labels[chosen]).tolist() == [2, 1, 2]
     assert choose_by_class(labels, 99, np.random.default_rng(0)) == list(range(7))
     assert choose_by_class(np.array([], np.int64), 3, np.random.default_rng(0)) == []
+
+
+# ---- what is said of it
+
+
+def test_an_int8_cache_is_described(features, dataset, settings, network):
+    path = precompute(replace(features, quantized_network=str(network)), dataset, settings)
+    opened = open_quantized(network)
+    found = inspect(path)
+    assert found.provenance["quantized_network"]["split"] == "train[0:70]"
+    assert decode_record(found.provenance["quantized_network"], quantized.QuantizationOrigin) == opened.origin
+    assert f"quantized_network {opened.digest}" in "\n".join(format_cache(found))
+
+
+def test_caches_of_other_dtypes_have_no_network(features, dataset, settings):
+    cache = open_cache(precompute(replace(features, compute_dtype="float32"), dataset, settings))
+    assert "quantized_network" not in cache.provenance.values
+    assert "quantized_network" not in cache.spec.to_json()
+    assert networks_in(settings.cache_dir) == []
+
+
+def rewrite_spec(path, change):
+    with h5py.File(path, "r+", libver=("v110", "v110")) as file:
+        spec = json.loads(file.attrs["spec"])
+        change(spec["features"])
+        text = json.dumps(spec, sort_keys=True, separators=(",", ":")).encode()
+        file.attrs["spec"] = np.bytes_(text)
+        file.attrs["fingerprint"] = np.bytes_(hashlib.sha256(text).hexdigest())
+
+
+SPECS = {
+    "no network": lambda spec: spec.pop("quantized_network"),
+    "an empty network": lambda spec: spec.update(quantized_network=""),
+    "a network of another dtype": lambda spec: spec.update(compute_dtype="float32"),
+    "a path": lambda spec: spec.update(quantized_network="a.int8.zip"),
+    "auto": lambda spec: (spec.pop("quantized_network"), spec.update(compute_dtype="auto")),
+}
+
+
+@pytest.mark.parametrize("change", SPECS.values(), ids=SPECS)
+def test_caches_that_break_the_format_are_refused(made, tmp_path, change):
+    (path,) = made.glob("*.h5")
+    copy = Path(shutil.copy(path, tmp_path / path.name))
+    rewrite_spec(copy, change)
+    with pytest.raises(CacheError):
+        open_cache(copy)
+
+
+def test_networks_are_listed_and_removed(features, dataset, settings, made, tmp_path, capsys):
+    folder = shutil.copytree(made, tmp_path / "copy")
+    (used,), (cache,) = networks_in(folder), folder.glob("*.h5")
+    unused = Path(shutil.copy(used, folder / "tiny-12-0123456789ab.int8.zip"))
+    repack(unused, seed=5)
+    Caches(cache_dir=folder).run()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split() == ["quantised", "network", "bytes", "computes"]
+    assert lines[3].split() == [unused.name, f"{unused.stat().st_size:,}", "no", "cache"]
+    assert lines[4].split() == [used.name, f"{used.stat().st_size:,}", cache.name]
+    with pytest.raises(CacheError, match=f"{used} is needed .* {cache.name}, .*; remove the cache first"):
+        Caches(cache_dir=folder, remove=(used,)).run()
+    for other in (cache, folder, folder / "none.int8.zip"):
+        with pytest.raises(CacheError, match=f"quantised networks are removed, files .*; got {other}"):
+            remove_network(other)
+    Caches(cache_dir=folder, remove=(unused,)).run()
+    assert networks_in(folder) == [used]
+    capsys.readouterr()
+    Caches(cache_dir=folder, as_json=True).run()
+    assert [each["name"] for each in json.loads(capsys.readouterr().out)] == [cache.name]
+    cache.unlink()
+    remove_network(used)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_network_of_an_unfinished_cache_stays(features, dataset, settings, monkeypatch):
+    start, calls = engine.Forward.start, []
+
+    def kill_after(self, images, view):
+        calls.append(view)
+        if len(calls) > 6:
+            raise Killed
+        return start(self, images, view)
+
+    monkeypatch.setattr(engine.Forward, "start", kill_after)
+    with pytest.raises(Killed):
+        precompute(features, dataset, settings)
+    (network,) = networks_in(settings.cache_dir)
+    with pytest.raises(CacheError, match=r"needed to compute more rows of .*\.h5\.partial"):
+        remove_network(network)

@@ -56,22 +56,24 @@ def load_pretrained(architecture: Architecture, weights: str) -> Pretrained:
       BackboneError: the network does not take the image size, or the file does not fit it.
       AssetError: the ImageNet weights could not be had.
     """
+    digest = ""
     if weights == "random":
         network = architecture.build()
         randomize_weights(network)
     elif weights == "imagenet":
-        network = _load_imagenet(architecture)
+        network, digest = _load_imagenet(architecture)
     else:
         network = _load_file(architecture, expand_user(weights))
-    return Pretrained(network, architecture.preprocess, map_activations(network))
+    return Pretrained(network, architecture.preprocess, map_activations(network), digest=digest)
 
 
-def _load_imagenet(architecture: Architecture) -> keras.Model:
+def _load_imagenet(architecture: Architecture) -> tuple[keras.Model, str]:
+    """Return the network, and the digest of its tensors if it was made on the way."""
     if architecture.name != imagenet.NAME:
-        return architecture.build_official()
+        return architecture.build_official(), ""
     network = architecture.build()
-    imagenet.load_resnet50(network, architecture.build_official, keras_models_folder())
-    return network
+    digest = imagenet.load_resnet50(network, architecture.build_official, keras_models_folder())
+    return network, digest
 
 
 def _load_file(architecture: Architecture, path: Path) -> keras.Model:

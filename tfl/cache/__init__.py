@@ -7,6 +7,7 @@ file for each range of rows. `cache/README.md` states the format.
 from tfl.cache.file import Cache, CachedRows, list_caches, open_cache
 from tfl.cache.ids import UniqueIds
 from tfl.cache.inspection import Inspection, Overview, PartialInspection, inspect, list_overviews
+from tfl.cache.networks import NetworkFile, list_networks, remove_network
 from tfl.cache.partial import PartialCache, Shard
 from tfl.cache.plain_files import write_whole
 from tfl.cache.provenance import CopiedRows, Provenance, SkippedImage
@@ -23,6 +24,7 @@ __all__ = [
     "Cost",
     "DamagedShardError",
     "Inspection",
+    "NetworkFile",
     "Overview",
     "PartialCache",
     "PartialInspection",
@@ -33,8 +35,10 @@ __all__ = [
     "UniqueIds",
     "inspect",
     "list_caches",
+    "list_networks",
     "list_overviews",
     "open_cache",
+    "remove_network",
     "verify",
     "write_whole",
 ]

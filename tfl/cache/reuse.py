@@ -81,6 +81,10 @@ class ReusableCaches:
         """Return whether some cache has the features of this view of the image."""
         return self._find(id_, view) is not None
 
+    def count_rows(self, view: View) -> int:
+        """Return how many rows of this view the caches hold; one that two of them hold counts twice."""
+        return sum(len(source.ids) for source in self._sources if view in source.cache.views)
+
     def read(self, ids: list[bytes], view: View) -> tuple[dict[bytes, np.ndarray], list[CopiedRows]]:
         """Return the features `(d,)` of this view by id, and how many each cache gave.
 

@@ -28,7 +28,7 @@ def start_keras() -> None:
       TflError: the backend is unknown, not installed or broken.
     """
     _require_backend()
-    with hold_stderr():
+    with hold_stderr(), packages.import_without_collecting():
         # Keras and TensorFlow would import them for what tfl does not use, in 2 s.
         with packages.hide_packages("matplotlib", "sklearn", *_list_unused_backends()):
             keras = _import_keras()

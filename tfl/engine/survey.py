@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfl.engine.arithmetic import keep_freed_memory
 from tfl.engine.devices import count_threads, default_batch_size, device_name, has_accelerator, round_to_devices
 from tfl.engine.engines import ENGINES, find_obstacle, resolve_engine
 from tfl.engine.instructions import list_instruction_sets
@@ -50,13 +51,19 @@ def survey_engines(features: FeatureSpec, batch_size: int = 0, rounds: Rounds = 
     Args:
       features: the backbone; its compute dtype does not count.
       batch_size: images in one forward pass; 0 for that of `precompute`.
+
+    Raises:
+      BackboneError, AssetError: see `build_backbone`.
     """
     batch_size = round_to_devices(batch_size) or default_batch_size(SHARD_ROWS)
     workload = Workload(features, generate_images(features.image_size), batch_size, (features.image_size,) * 2)
-    obstructed = {way: obstacle for way in list_ways() if (obstacle := find_way_obstacle(way))}
-    measured = measure_ways(workload, [way for way in list_ways() if way not in obstructed], rounds, _log)
+    workload.build("float32")  # raises what is wrong with the backbone itself
+    obstacles = {way: find_way_obstacle(way) for way in list_ways()}
+    serving = [way for way, obstacle in obstacles.items() if not obstacle]
+    with keep_freed_memory():  # as `precompute` does
+        measured = measure_ways(workload, serving, rounds, _log)
     measured.sort(key=lambda way: -(way.images_per_second or 0.0))
-    others = [MeasuredWay(way.engine, way.compute_dtype, obstacle) for way, obstacle in obstructed.items()]
+    others = [MeasuredWay(way.engine, way.compute_dtype, obstacle) for way, obstacle in obstacles.items() if obstacle]
     return Survey(
         device=device_name(),
         instructions=() if has_accelerator() else tuple(list_instruction_sets()),

@@ -3,10 +3,12 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from tfl import datasets, engine
+from tfl.cache import ReusableCaches
 from tfl.datasets import Example
 from tfl.engine.instructions import list_native_dtypes
 from tfl.engine.measuring import MeasuredWay, Rounds, Way, measure_ways
@@ -32,18 +34,38 @@ def choose_compute_dtype(features: FeatureSpec) -> FeatureSpec:
     return replace(features, compute_dtype="float32") if features.compute_dtype == AUTO else features
 
 
-def log_costs(plan: Plan, typed: FeatureSpec) -> None:
+def log_costs(plan: Plan, typed: FeatureSpec, reusable: ReusableCaches) -> None:
     """Log one line before a job: what each compute dtype would cost, if `auto` was typed; else perhaps a hint."""
-    num_images = sum(shard.num_rows for shard in plan.unfinished.missing()) * len(plan.spec.views)
-    if not num_images:
+    num_missing = sum(shard.num_rows for shard in plan.unfinished.missing())
+    held = [min(num_missing, reusable.count_rows(view)) for view in plan.spec.views]
+    job = Job(num_missing * len(plan.spec.views), sum(held))
+    if not job.num_images:
         return
     if typed.compute_dtype == AUTO:
-        _log_measured(plan, typed, num_images)
-    elif typed.compute_dtype == "float32" and num_images > LONG_JOB:
+        _log_measured(plan, typed, job)
+    elif typed.compute_dtype == "float32" and job.num_images - job.num_copied > LONG_JOB:
         _log_hint(plan)
 
 
-def _log_measured(plan: Plan, typed: FeatureSpec, num_images: int) -> None:
+class Job(NamedTuple):
+    """What is left to do: an image counts once for each view.
+
+    Attributes:
+      num_copied: of those, how many are copied from other caches in float32, about.
+    """
+
+    num_images: int
+    num_copied: int
+
+    def estimate_seconds(self, way: MeasuredWay) -> float:
+        """Return the seconds of the whole job in one way; infinite if the way failed."""
+        if not way.images_per_second:
+            return float("inf")
+        num_images = self.num_images - (self.num_copied if way.compute_dtype == "float32" else 0)
+        return num_images / way.images_per_second + (way.start_seconds or 0.0) + (way.calibration_seconds or 0.0)
+
+
+def _log_measured(plan: Plan, typed: FeatureSpec, job: Job) -> None:
     """Measure every dtype that the job's engine can compute in, and log what the job would cost in each."""
     images = list(_read_images(plan))
     if not images:
@@ -51,18 +73,19 @@ def _log_measured(plan: Plan, typed: FeatureSpec, num_images: int) -> None:
     name = str(plan.unfinished.making.engine)
     workload = Workload(typed, images, plan.batch_size, plan.dataset.image_shape, plan.backbone)
     measured = measure_ways(workload, list(_list_ways(plan, name)), ROUNDS)
-    measured.sort(key=lambda way: _estimate_seconds(way, num_images))
-    costs = ", ".join(_describe_cost(way, num_images) for way in measured)
+    measured.sort(key=job.estimate_seconds)
+    costs = ", ".join(_describe_cost(way, job) for way in measured)
     num_measured = min((way.num_images for way in measured if way.num_images), default=0)
+    copied = f" ({job.num_copied:,} of them copied in float32)" if job.num_copied else ""
     logger.info(
-        "%s for %s images, measured on %d images with %s; float32 is taken%s",
-        *(costs, f"{num_images:,}", num_measured, name, _advise(measured, num_images)),
+        "%s for %s images%s, measured on %d images with %s; float32 is taken%s",
+        *(costs, f"{job.num_images:,}", copied, num_measured, name, _advise(measured, job)),
     )
 
 
-def _advise(measured: Sequence[MeasuredWay], num_images: int) -> str:
+def _advise(measured: Sequence[MeasuredWay], job: Job) -> str:
     """Say how to take the fastest dtype, if it is worth it; `measured` begins with it."""
-    seconds = {way.compute_dtype: _estimate_seconds(way, num_images) for way in measured}
+    seconds = {way.compute_dtype: job.estimate_seconds(way) for way in measured}
     fastest = measured[0].compute_dtype
     if seconds[fastest] * WORTH_IT > seconds["float32"]:
         return ""
@@ -94,17 +117,10 @@ def _read_images(plan: Plan) -> Iterator[np.ndarray]:
                 return
 
 
-def _estimate_seconds(way: MeasuredWay, num_images: int) -> float:
-    """Return the seconds of the whole job; infinite if the way failed."""
-    if not way.images_per_second:
-        return float("inf")
-    return num_images / way.images_per_second + (way.start_seconds or 0.0) + (way.calibration_seconds or 0.0)
-
-
-def _describe_cost(way: MeasuredWay, num_images: int) -> str:
+def _describe_cost(way: MeasuredWay, job: Job) -> str:
     if way.obstacle:
         return f"{way.compute_dtype}: {way.obstacle}"
-    seconds = _round_duration(_estimate_seconds(way, num_images))
+    seconds = _round_duration(job.estimate_seconds(way))
     calibration = way.calibration_seconds
     extra = "" if calibration is None else f" (with {_round_duration(calibration)} of calibration)"
     return f"{way.compute_dtype}: about {seconds}{extra}"

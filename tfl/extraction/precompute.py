@@ -9,6 +9,7 @@ few more, and the same command resumes.
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def precompute(
     with unfinished.hold(), engine.keep_freed_memory():
         if not path.exists():  # else another process has made it since
             reusable = _find_reusable(plan)
-            log_costs(plan, features)
+            log_costs(plan, features, reusable)
             extraction = Extraction(plan, reusable, on_progress)
             _run(plan, extraction, provenance)
     return path
@@ -179,9 +180,11 @@ def _run(plan: Plan, extraction: Extraction, provenance: dict[str, Any]) -> None
 
 def _describe(plan: Plan, provenance: dict[str, Any]) -> dict[str, Any]:
     """Return the whole provenance; the merge adds costs and skipped images."""
+    network = plan.backbone.quantized
     return {
         "tfl": __version__,
         **plan.unfinished.making.to_json(),
+        **({} if network is None else {"quantized_network": asdict(network.origin)}),
         **provenance,
         "max_image_pixels": plan.settings.max_image_pixels,
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -10,10 +10,11 @@ from tfl.reports.numbers import format_duration
 if TYPE_CHECKING:  # the package imports h5py, and `tfl --help` imports this module
     from collections.abc import Sequence
 
-    from tfl.cache import Inspection, Overview, PartialInspection
+    from tfl.cache import Inspection, NetworkFile, Overview, PartialInspection
 
 MAX_CLASSES_SHOWN = 20
 CACHE_COLUMNS = ("cache", "bytes", "made", "holds")
+NETWORK_COLUMNS = ("quantised network", "bytes", "computes")
 
 
 def tabulate_caches(caches: "Sequence[Overview]") -> Iterator[tuple[str, ...]]:
@@ -24,6 +25,12 @@ def tabulate_caches(caches: "Sequence[Overview]") -> Iterator[tuple[str, ...]]:
         rows = ", ".join(f"{role} {count:,}" for role, count in cache.rows.items())
         views, layers, pooling = map(" ".join, (cache.spec.views, features.layers, features.pooling))
         yield cache.name, f"{cache.bytes:,}", made, f"{rows}; {views}; {layers} by {pooling}"
+
+
+def tabulate_networks(networks: "Sequence[NetworkFile]") -> Iterator[tuple[str, ...]]:
+    """Yield the cells of `NETWORK_COLUMNS` of each quantised network."""
+    for network in networks:
+        yield network.name, f"{network.bytes:,}", ", ".join(network.used_by) or "no cache"
 
 
 def format_cache(inspection: "Inspection | PartialInspection") -> Iterator[str]:

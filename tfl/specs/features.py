@@ -14,6 +14,7 @@ LAST_LAYER = "last"
 FLOAT_DTYPES = ("float32", "bfloat16", "float16")
 INT8: Final = "int8"
 AUTO: Final = "auto"
+QUANTIZED_ENDING = ".int8.zip"  # of the name of a quantised network's file
 Pooling = Literal["avg", "max"]
 ComputeDtype = Literal["float32", "bfloat16", "float16", "int8", "auto"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"]

@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from tfl.artefacts.combined import Combined
     from tfl.artefacts.formats.format import Answer, Format, ReadImages
 
-OPSET = 18
 LEAST_VALUES = 1024  # of a tensor that is worth storing in float16
 
 CALL = """import onnxruntime
@@ -46,25 +45,11 @@ def save(combined: "Combined", path: Path, quantize: str, read_images: "ReadImag
     """Write the file: input `images`, outputs as in every format; class names in its metadata, as JSON."""
     from tfl.machine.packages import require_package
 
-    tf2onnx = require_package("tf2onnx", "onnx")
     onnx = require_package("onnx", "onnx")
     require_package("onnxruntime", "onnx")  # the fresh process needs it
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+    from tfl.artefacts.formats import graph, onnx_graph
 
-    from tfl.artefacts.formats import graph
-
-    # tf2onnx freezes variables too, but takes a constant that Keras made outside the graph for an
-    # input.
-    function = convert_variables_to_constants_v2(graph.trace(combined))
-    outputs = [each.name for each in function.outputs]
-    model, _ = tf2onnx.convert.from_graph_def(
-        function.graph.as_graph_def(),
-        name="tfl",
-        input_names=["images:0"],
-        output_names=outputs,
-        tensors_to_rename={"images:0": "images", **dict(zip(outputs, graph.OUTPUTS, strict=True))},
-        opset=OPSET,
-    )
+    model = onnx_graph.convert_function(graph.trace(combined), ["images"], graph.OUTPUTS)
     if quantize == "float16":
         _round_weights(model, onnx)
     onnx.helper.set_model_props(model, {"class_names": json.dumps(combined.class_names)})

@@ -10,31 +10,39 @@ from tfl.cli.commands.command import AsJson
 from tfl.cli.output import print_json, print_lines, print_table
 from tfl.errors import CacheError
 from tfl.files import paths
-from tfl.reports.caches import CACHE_COLUMNS, format_cache, tabulate_caches
+from tfl.reports.caches import CACHE_COLUMNS, NETWORK_COLUMNS, format_cache, tabulate_caches, tabulate_networks
 
 
 @dataclass(frozen=True)
 class Caches:
-    """List the caches, whole and unfinished."""
+    """List the caches, whole and unfinished, and the quantised networks beside them."""
 
     cache_dir: Path = Path("cache")
     """Folder of the cache files."""
+    remove: tuple[Path, ...] = ()
+    """Quantised networks, `*.int8.zip`, that no cache uses."""
     as_json: AsJson = False
-    """Print JSON."""
+    """Print JSON: the caches alone."""
     is_resumable: ClassVar[bool] = False
 
     def run(self) -> None:
-        """Print a line for each cache."""
-        from tfl.cache import list_overviews
+        """Remove what is named, and print a line for each cache and each quantised network."""
+        from tfl.cache import list_networks, list_overviews, remove_network
 
         paths.require_no_file(self.cache_dir)
+        for path in self.remove:
+            remove_network(path)
         found = list_overviews(self.cache_dir)
         if self.as_json:
             print_json(found)
-        elif found:
+            return
+        if found:
             print_table(CACHE_COLUMNS, tabulate_caches(found))
         else:
             print_lines(f"no caches in {self.cache_dir}; `tfl precompute` makes one")
+        networks = list_networks(self.cache_dir, found)
+        if networks:
+            print_table(NETWORK_COLUMNS, tabulate_networks(networks))
 
 
 @dataclass(frozen=True)
