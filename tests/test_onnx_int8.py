@@ -11,6 +11,7 @@ from keras import layers
 from openvino import opset13 as ops
 
 from tfl import backbones
+from tfl.artefacts.combined import Combined
 from tfl.artefacts.formats.onnx_int8 import convert_network, join
 from tfl.backbones.applications import make_source
 from tfl.backbones.presentation import build_views
@@ -133,7 +134,8 @@ def test_images_to_answers(network, views, num_images):
     images = RNG.integers(0, 256, (num_images, 10, 9, 3), dtype=np.uint8)
     presentation = build_views(FeatureSpec(image_size=SIZE), views, is_portable=True)
     head = keras.Sequential([keras.Input((22,)), layers.Dense(4)])
-    answers = run_onnx(join(presentation, convert_network(network), len(views), head), images=images)
+    combined = Combined(presentation, keras.Sequential(), head, tuple("abcd"))
+    answers = run_onnx(join(combined, convert_network(network)), images=images)
     assert {name: (values.shape, values.dtype.name) for name, values in answers.items()} == {
         "class_index": ((num_images,), "int64"),
         "logits": ((num_images, 4), "float32"),

@@ -5,7 +5,7 @@ biases stay integers, each with a DequantizeLinear behind it. ONNX Runtime compu
 in integers.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,10 @@ from tfl.artefacts.formats.onnx_int8.nodes import translate
 from tfl.artefacts.formats.onnx_int8.translation import Translation
 from tfl.machine.packages import require_package
 
-PIXELS, FEATURES, COUNT = "pixels", "features", "count"
+if TYPE_CHECKING:
+    from tfl.artefacts.combined import Combined
+
+PIXELS, FEATURES = "pixels", "features"
 NUM_ROWS = "rows"  # the name of the axis of rows
 
 
@@ -70,66 +73,37 @@ def _list_needed(network: Any, result: Any) -> list[Any]:
     return [node for node in network.get_ordered_ops() if node.get_friendly_name() in needed]
 
 
-def join(presentation: Any, network: Any, num_views: int, head: Any) -> Any:
+def join(combined: "Combined", network: Any) -> Any:
     """Return the ONNX model of images, uint8 `(n, h, w, 3)`, with the outputs of every format.
 
     Args:
-      presentation: Keras' model of `images` to pixels, view after view `(v * n, size, size, 3)`.
-      network: as `convert_network` returns it.
-      head: Keras' model of features, the mean over the views, to logits `(n, c)`.
+      combined: of which this takes the presentation and the head.
+      network: as `convert_network` returns it, for the features of one view.
     """
     onnx = require_package("onnx", "onnx")
     from tfl.artefacts.formats import graph
 
-    first = convert_function(_trace_presentation(presentation), ["images"], [COUNT, PIXELS])
-    last = convert_function(_trace_head(head, num_views), [FEATURES, COUNT], graph.OUTPUTS)
-    network.ir_version = last.ir_version = first.ir_version
-    parts = [
-        onnx.compose.add_prefix(part, f"{name}/", rename_inputs=False, rename_outputs=False)
-        for name, part in (("images", first), ("network", network), ("head", last))
-    ]
-    front = onnx.compose.merge_models(*parts[:2], io_map=[(PIXELS, PIXELS)], outputs=[FEATURES, COUNT])
-    whole = onnx.compose.merge_models(front, parts[2], io_map=[(FEATURES, FEATURES), (COUNT, COUNT)])
-    _name_opsets_once(whole)
-    return whole
+    (num_features,) = combined.head.input_shape[1:]
+    first = convert_function(graph.trace_presentation(combined), ["images"], [PIXELS])
+    last = convert_function(graph.trace_head(combined, num_features), [FEATURES, "images"], graph.OUTPUTS)
+    parts = [_prefix(part, name, onnx) for name, part in (("images", first), ("network", network), ("head", last))]
+    return _connect(parts, onnx)
 
 
-def _name_opsets_once(model: Any) -> None:
-    """Remove from a merged model's sets of operations those that it names again."""
-    versions = {each.domain: each for each in model.opset_import}
-    del model.opset_import[:]
-    model.opset_import.extend(versions.values())
+def _prefix(model: Any, name: str, onnx: Any) -> Any:
+    """Return a model whose names, but for those of inputs and outputs, are its own among others."""
+    return onnx.compose.add_prefix(model, f"{name}/", rename_inputs=False, rename_outputs=False)
 
 
-def _trace_presentation(presentation: Any) -> Any:
-    """Return a concrete function of images: how many there are, and pixels, of one black image if there is none."""
-    import tensorflow as tf
-
-    from tfl.artefacts.formats import graph
-
-    @tf.function(input_signature=[graph.IMAGES], autograph=False)  # type: ignore[untyped-decorator]
-    def present(images: Any) -> dict[str, Any]:
-        return {COUNT: tf.shape(images)[0], PIXELS: presentation(graph.pad_empty(images))}
-
-    return present.get_concrete_function()
-
-
-def _trace_head(head: Any, num_views: int) -> Any:
-    """Return a concrete function of features, view after view, and how many images to answer for."""
-    import tensorflow as tf
-
-    from tfl.artefacts.formats import graph
-
-    num_features = head.input_shape[-1]
-    signature = [
-        tf.TensorSpec((None, num_features), tf.float32, name=FEATURES),
-        tf.TensorSpec((), tf.int32, name=COUNT),
-    ]
-
-    @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator]
-    def answer(features: Any, count: Any) -> dict[str, Any]:
-        by_view = tf.reshape(features, (num_views, -1, num_features))  # (v, m, d)
-        mean = tf.reduce_mean(by_view, axis=0)  # (m, d)
-        return graph.answers_of(head(mean)[:count])
-
-    return answer.get_concrete_function()
+def _connect(parts: list[Any], onnx: Any) -> Any:
+    """Return one model of several in a row: an output is the input of its name."""
+    graphs = [part.graph for part in parts]
+    whole = onnx.helper.make_graph(
+        [node for graph in graphs for node in graph.node],
+        "tfl",
+        graphs[0].input,
+        graphs[-1].output,
+        [tensor for graph in graphs for tensor in graph.initializer],
+    )
+    opsets = {opset.domain: opset for part in parts for opset in part.opset_import}
+    return onnx.helper.make_model(whole, opset_imports=list(opsets.values()), ir_version=parts[0].ir_version)
