@@ -77,7 +77,7 @@ def test_second_time_nothing_is_converted_and_bits_are_the_same(built, kept, con
 def test_int8_second_time_the_network_is_not_read(quantized, kept, monkeypatch, options):
     first = features_of(quantized, **options)
     assert len(files(kept)) == 1
-    monkeypatch.setattr(int8, "_read_network", lambda *arguments: pytest.fail("it was read"))
+    monkeypatch.setattr(int8, "read_quantized", lambda *arguments: pytest.fail("it was read"))
     np.testing.assert_array_equal(features_of(quantized, **options), first)
 
 

@@ -63,7 +63,7 @@ def measure_parity(candidate: Candidate, compute_logits: ComputeLogits) -> Parit
     answers = np.concatenate([compute_logits(batch) for batch in questions.batches])  # (n, c)
     _require_finite(answers, "the exported model", "its format cannot carry this model")
     parity = _compare_logits(answers, expected, _find_tolerance(candidate))
-    least_same_class = candidate.quantization.least_same_class
+    least_same_class = _find_least_same_class(candidate)
     _require_parity(parity, candidate.tested_role, candidate.artefact, least_same_class)
     return parity
 
@@ -133,9 +133,17 @@ def _find_tolerance(candidate: Candidate) -> float:
     spec: FeatureSpec = candidate.origin.cache.spec.features
     compute_dtype = candidate.combined.compute_dtype
     computed, stored = TOLERANCES[compute_dtype], STORED_TOLERANCES[spec.feature_dtype]
-    if compute_dtype == INT8 and (spec.antialias or spec.interpolation not in ("nearest", "bilinear")):
+    if compute_dtype in candidate.format.tolerances:
+        computed = candidate.format.tolerances[compute_dtype].error
+    elif compute_dtype == INT8 and (spec.antialias or spec.interpolation not in ("nearest", "bilinear")):
         computed = INT8_TOLERANCE_RESAMPLED
     return max(computed, stored, candidate.quantization.tolerance)
+
+
+def _find_least_same_class(candidate: Candidate) -> float:
+    """Return the least share of images that must be of the same class."""
+    own = candidate.format.tolerances.get(candidate.combined.compute_dtype)
+    return max(candidate.quantization.least_same_class, own.least_same_class if own else 0.0)
 
 
 def _compare_logits(answers: np.ndarray, expected: np.ndarray, tolerance: float) -> Parity:

@@ -27,13 +27,20 @@ class Forward:
       engine: a name that `resolve_engine` returned, for the network; the Keras backend resizes images.
       image_shape: height and width of all images, if they are the same. An int8 network then
         resizes them itself, if they are small.
+      is_kept: whether the compiled network is kept for the next process, if the engine can do that.
     """
 
     @pin_keras_settings()
     def __init__(
-        self, backbone: Backbone, batch_size: int, engine: str = "", image_shape: tuple[int, int] | None = None
+        self,
+        backbone: Backbone,
+        batch_size: int,
+        engine: str = "",
+        image_shape: tuple[int, int] | None = None,
+        is_kept: bool = True,
     ) -> None:
         self._backbone = backbone
+        self._is_kept = is_kept
         self._batch_size = batch_size
         self._views: dict[tuple[View, bool], Compiled] = {}
         self._image_shape = image_shape
@@ -49,14 +56,17 @@ class Forward:
             return int8.compile_pixels(self._backbone, self._batch_size, self._facts)
         engine = find_engine(self._engine)
         shape = (self._batch_size, spec.image_size, spec.image_size, 3)
-        if engine.compile_kept is not None and self._backbone.packages:
-            return engine.compile_kept(lambda: self._backbone.network, shape, spec.compute_dtype, self._facts)
+        facts = self._facts
+        if engine.compile_kept is not None and self._backbone.packages and facts is not None:
+            return engine.compile_kept(lambda: self._backbone.network, shape, spec.compute_dtype, facts)
         network = engine.prepare(self._backbone.network, spec.compute_dtype)
         return compile_model(network, shape, self._engine, spec.compute_dtype)
 
     @property
-    def _facts(self) -> Facts:
-        """Everything that decides the compiled network."""
+    def _facts(self) -> Facts | None:
+        """Everything that decides the compiled network; None if it is not kept."""
+        if not self._is_kept:
+            return None
         packages = {name: importlib.metadata.version(name) for name in self._backbone.packages}
         return {
             "features": self._backbone.spec.to_json(),

@@ -7,7 +7,6 @@ import numpy as np
 
 from tfl.backbones import Backbone
 from tfl.backbones.presentation import build_matrices, has_matrices
-from tfl.backbones.quantized import QuantizedNetwork
 from tfl.engine.kept_models import Facts
 from tfl.engine.openvino import compile_graph, hide_telemetry
 from tfl.engine.record import Compiled
@@ -30,7 +29,7 @@ def compile_pixels(backbone: Backbone, batch_size: int = -1, facts: Facts | None
     size = backbone.spec.image_size
 
     def make_graph() -> Any:
-        network = _read_network(backbone, openvino)
+        network = read_quantized(backbone)
         network.reshape([batch_size, size, size, 3])
         return network
 
@@ -49,22 +48,25 @@ def can_compile_images(backbone: Backbone, image_shape: tuple[int, int] | None) 
     return max(image_shape) <= backbone.spec.image_size
 
 
-def compile_images(backbone: Backbone, batch_size: int, image_shape: tuple[int, int], facts: Facts) -> CompiledViews:
+def compile_images(
+    backbone: Backbone, batch_size: int, image_shape: tuple[int, int], facts: Facts | None = None
+) -> CompiledViews:
     """Compile resizing and the forward pass as one graph, for images of one size.
 
     A view is a pair of matrices, which the graph takes as inputs: it is compiled once for all
     views. Its pixels never leave the processor's caches for the main memory and come back.
 
     Args:
-      facts: that decide the network and the engine; the compiled graph is kept under them.
+      facts: that decide the network and the engine; the compiled graph is kept under them, if any.
     """
     openvino = _import_openvino()
 
     def make_graph() -> Any:
-        network = _read_network(backbone, openvino)
+        network = read_quantized(backbone)
         return _put_resizing_before(network, batch_size, image_shape, backbone.spec.image_size, openvino)
 
-    run = compile_graph(make_graph, "float32", {**facts, "image_shape": image_shape})
+    facts = {**facts, "image_shape": image_shape} if facts else None
+    run = compile_graph(make_graph, "float32", facts)
     columns = backbone.quantized_columns
     matrices: dict[View, tuple[np.ndarray, np.ndarray]] = {}
 
@@ -100,29 +102,28 @@ def _import_openvino() -> Any:
         return packages.require_package("openvino", "openvino")
 
 
-def _read_network(backbone: Backbone, openvino: Any) -> Any:
-    assert backbone.quantized is not None
-    return read_network(backbone.quantized, openvino)
-
-
-def read_network(quantized: QuantizedNetwork, openvino: Any) -> Any:
-    """Return a quantised network as OpenVINO's model, pixels `(n, size, size, 3)` to its features.
+def read_quantized(backbone: Backbone) -> Any:
+    """Return a backbone's quantised network as OpenVINO's model, pixels `(n, size, size, 3)` to all of its columns.
 
     Raises:
       BackboneError: OpenVINO cannot read it.
     """
-    graph, weights = quantized.read_graph()
+    openvino = _import_openvino()
+    assert backbone.quantized is not None
+    graph, weights = backbone.quantized.read_graph()
     try:
         return openvino.Core().read_model(graph, weights)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
-        raise BackboneError(f"OpenVINO cannot read the quantised network {quantized.path}: {reason}") from error
+        raise BackboneError(
+            f"OpenVINO cannot read the quantised network {backbone.quantized.path}: {reason}"
+        ) from error
 
 
 def read_columns(backbone: Backbone) -> Any:
     """Return the quantised network as OpenVINO's model, pixels `(n, size, size, 3)` to exactly the spec's features."""
     openvino = _import_openvino()
-    network = _read_network(backbone, openvino)
+    network = read_quantized(backbone)
     columns = backbone.quantized_columns
     if columns is None:
         return network

@@ -109,7 +109,12 @@ def _convert(model: keras.Model, shape: Shape) -> Any:
     function = trace_with_constants(model, shape)
     with hide_telemetry():
         import openvino
-    return openvino.convert_model(function)
+    return keep_first_output(openvino.convert_model(function), openvino)
+
+
+def keep_first_output(graph: Any, openvino: Any) -> Any:
+    """Return a graph without the outputs that TensorFlow's swish adds: what a gradient would need (2.21)."""
+    return openvino.Model([graph.outputs[0]], graph.get_parameters())
 
 
 def compile_graph(make_graph: Callable[[], Any], compute_dtype: str, facts: Facts | None = None) -> Compiled:

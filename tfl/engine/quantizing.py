@@ -13,7 +13,7 @@ import numpy as np
 
 from tfl.backbones import Backbone
 from tfl.backbones.quantized import GRAPH, WEIGHTS
-from tfl.engine.openvino import hide_telemetry
+from tfl.engine.openvino import hide_telemetry, keep_first_output
 from tfl.engine.tensorflow import trace_with_constants
 from tfl.errors import BackboneError
 from tfl.files.scratch import scratch_folder, temporary_folder
@@ -60,7 +60,8 @@ def quantize(backbone: Backbone, pixels: Sequence[np.ndarray]) -> tuple[bytes, b
 def convert_network(backbone: Backbone, openvino: Any) -> Any:
     """Return the float32 network as OpenVINO's model, for batches of `BATCH_SIZE`."""
     size = backbone.spec.image_size
-    model = openvino.convert_model(trace_with_constants(backbone.network, (None, size, size, 3)))
+    function = trace_with_constants(backbone.network, (None, size, size, 3))
+    model = keep_first_output(openvino.convert_model(function), openvino)
     model.reshape([BATCH_SIZE, size, size, 3])
     return model
 

@@ -65,7 +65,7 @@ class Workload:
 
     def compile(self, engine: str, compute_dtype: ComputeDtype, batch_size: int) -> Forward:
         """Compile the forward pass of a network that `build` has built."""
-        return Forward(self._backbones[compute_dtype], batch_size, engine, self._image_shape)
+        return Forward(self._backbones[compute_dtype], batch_size, engine, self._image_shape, is_kept=False)
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,19 @@ class Quantization:
     least_same_class: float = 0.0
 
 
+@dataclass(frozen=True)
+class Tolerance:
+    """What a runtime of its own rounding may differ by.
+
+    Attributes:
+      error: largest difference of a logit, as a share of the largest logit.
+      least_same_class: least share of images with the same class.
+    """
+
+    error: float
+    least_same_class: float = 0.0
+
+
 FLOAT32 = Quantization("none", "float32")
 FLOAT16 = Quantization("float16", "stored as float16", tolerance=1e-2)
 INT8 = Quantization("int8", "int8, and activations too", tolerance=5e-1, least_same_class=0.9)
@@ -79,6 +92,7 @@ class Format:
       takes_empty_batch: it answers for no images.
       compute_dtypes: arithmetic of the backbones that it can carry; of others it carries the
         float32 network.
+      tolerances: by compute dtype, where the runtime rounds otherwise than the cached features' engine.
       calls: Python code instead of `call`, by compute dtype.
       resize_modes: those that it can carry.
       why_resize_modes: why not the others.
@@ -104,6 +118,7 @@ class Format:
     takes_encoded_images: bool = False
     takes_empty_batch: bool = False
     compute_dtypes: tuple[str, ...] = FLOAT_DTYPES
+    tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
     calls: Mapping[str, str] = field(default_factory=dict)
     resize_modes: tuple[str, ...] = ALL_RESIZE_MODES
     why_resize_modes: str = ""

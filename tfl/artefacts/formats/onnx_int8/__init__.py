@@ -25,7 +25,7 @@ def convert_network(network: Any, columns: np.ndarray | None = None) -> Any:
     """Return an int8 network as an ONNX model, `pixels (n, size, size, 3)` to `features (n, d)`.
 
     Args:
-      network: OpenVINO's model, as `tfl.engine.int8.read_network` returns it.
+      network: OpenVINO's model, as `tfl.engine.int8.read_quantized` returns it.
       columns: those of its output that make up a row of features, `(d,)`; None for all.
 
     Raises:
