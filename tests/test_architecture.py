@@ -148,7 +148,10 @@ def test_only_the_terminal_prints():
     assert users <= {"comparison"}, "programs of their own, whose output is read by tfl"
 
 
-FRAMEWORKS = {"tensorflow", "keras", "jax", "torch", "h5py", "matplotlib", "tensorflow_datasets"}
+FRAMEWORKS = {
+    *("tensorflow", "keras", "jax", "torch", "h5py", "matplotlib", "tensorflow_datasets"),
+    *("openvino", "nncf"),
+}
 
 
 def test_the_command_line_imports_no_framework():

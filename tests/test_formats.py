@@ -266,10 +266,11 @@ def test_what_a_format_cannot_do_is_refused():
 def test_what_a_format_is_said_to_carry_it_carries(name, change, trained, tmp_path):
     need(name)
     spec = replace(FEATURES, **change)
-    combined = combined_of(build_backbone(spec))
+    built = build_backbone(spec)
+    combined = combined_of(built)
     limits.require_possible(KINDS[name], spec, combined.head)
-    fake_run = SimpleNamespace(spec=SimpleNamespace(features=spec), views=("original",))
-    shipped = Candidate(fake_run, None, None, combined, Artefact(name)).prepare()
+    fake_run = SimpleNamespace(views=("original",))
+    shipped = Candidate(fake_run, None, built, combined, Artefact(name)).prepare()
     answer = open_model(saved(shipped, tmp_path / "model", Artefact(name)))
     for shape in [(1, 1, 1), (2, 64, 48), (3, 12, 12), (5, 10, 9), (1, 7, 30)]:
         expected = combined.compute_logits(images_of(*shape))

@@ -446,7 +446,7 @@ def test_other_backends_are_refused(monkeypatch):
 
 def test_without_openvino_it_is_refused(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
-    with pytest.raises(TflError, match=r"int8 needs openvino: it is not installed; pip install '\.\[openvino\]'"):
+    with pytest.raises(TflError, match=r"int8 needs openvino: it is not installed; pip install '\.\[int8\]'"):
         engine.resolve_engine("auto", "int8")
 
 

@@ -55,7 +55,7 @@ def quantized(built, tmp_path):
     origin = QuantizationOrigin(FORMAT, **of_spec, images="", split="train", num_images=1, seed=0, versions={})
     path = tmp_path / "tiny.int8.zip"
     path.write_bytes(pack_network(graph.read_bytes(), weights.read_bytes(), origin))
-    return replace(built, spec=replace(spec, compute_dtype="int8")).use_quantized(open_quantized(path))
+    return built.change_dtype("int8").use_quantized(open_quantized(path))
 
 
 def features_of(built, batch_size=8, **options):

@@ -65,7 +65,7 @@ class Candidate:
         if self.artefact.fold_batch_norm:
             shipped = fold(shipped)
         if self.format.needs_portable_resizing:
-            shipped = use_portable_resizing(shipped, self.run.spec.features, self.run.views)
+            shipped = use_portable_resizing(shipped, self.backbone.spec, self.run.views)
         return shipped
 
     def save(self, folder: Path) -> None:

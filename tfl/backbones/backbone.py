@@ -20,7 +20,7 @@ from tfl.backbones.tensors import digest_weights, require_finite_weights
 from tfl.errors import BackboneError
 from tfl.machine.keras_settings import pin_keras_settings
 from tfl.machine.patches import skip_initializers
-from tfl.specs import FeatureSpec, View
+from tfl.specs import ComputeDtype, FeatureSpec, View
 
 ORIGINAL: tuple[View, ...] = ("original",)
 
@@ -45,6 +45,14 @@ class Backbone:
     model: keras.Model
     pretrained: Pretrained
     quantized: QuantizedNetwork | None = None
+
+    def change_dtype(self, compute_dtype: ComputeDtype) -> "Backbone":
+        """Return a backbone of the same float32 layers, in float32 or, to be quantised, in int8.
+
+        The pixels of the two differ a little, see `exact_bilinear`.
+        """
+        spec = replace(self.spec, compute_dtype=compute_dtype, quantized_network="")
+        return replace(self, spec=spec, resize=build_views(spec, ORIGINAL), quantized=None)
 
     def use_quantized(self, quantized: QuantizedNetwork) -> "Backbone":
         """Return the same backbone, whose features a quantised network computes.

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tfl.cache.file import CachedRows, read_file_header
+from tfl.cache.file import read_file_header
 from tfl.cache.hdf5_writing import ErrorKeepingFile, hold_signals
 from tfl.cache.ids import UniqueIds
 from tfl.cache.plain_files import UNFINISHED, raise_if_full, sync_folder
@@ -131,28 +131,22 @@ def _write_role(
     digests: dict[str, Any] = {}
     start = 0
     with ThreadPoolExecutor(1) as reader:
-        for rows in batching.prefetch(reader, _read_rows(shards, id_dtype, digests)):
+        for read in batching.prefetch(reader, itertools.starmap(read_shard, shards)):
             handle_received()
-            if not len(group):
+            rows = read._replace(ids=read.ids.astype(id_dtype))
+            if not digests:
                 for name, array in rows.arrays().items():
                     _create(group, name, count, array)
+                    digests[name] = hashlib.sha256()
             repeated = ids.add(rows.ids)
             if repeated is not None:
                 raise CacheError(f"the id {repeated!r} appears in two rows; ids are unique over all roles")
-            for name, array in rows.arrays().items():
+            for name, values in rows.arrays().items():
+                array = np.ascontiguousarray(values)
                 group[name][start : start + len(array)] = array
+                digests[name].update(array.view(np.uint8).data)
             start += len(rows.ids)
     return {f"{role}/{name}": DIGEST_PREFIX + digest.hexdigest() for name, digest in digests.items()}
-
-
-def _read_rows(shards: list[tuple[Path, Place]], id_dtype: Any, digests: dict[str, Any]) -> Iterator[CachedRows]:
-    """Yield the rows of each shard, and add them to the digest of each array."""
-    for read in itertools.starmap(read_shard, shards):
-        rows = read._replace(ids=read.ids.astype(id_dtype))
-        for name, array in rows.arrays().items():
-            content = np.ascontiguousarray(array).view(np.uint8)
-            digests.setdefault(name, hashlib.sha256()).update(content.data)
-        yield rows
 
 
 def _create(group: h5py.Group, name: str, count: int, like: np.ndarray) -> None:

@@ -15,6 +15,7 @@ from tfl.errors import CacheError, CompareError
 from tfl.heads import Reference
 from tfl.heads.solvers.reference import draw_randomness
 from tfl.specs import FeatureSpec, Role
+from tfl.specs.features import FLOAT_DTYPES
 
 MIN_EXTRACTED = 128  # images of each role, even if the slice is smaller: seconds of few batches say little
 NUM_PARITY_IMAGES = 32  # whose pixels, and features of the same pixels, are compared
@@ -34,11 +35,14 @@ FIXED = ("backbone", "resize_mode", "interpolation", "layers", "pooling")  # in 
 def list_obstacles(cache: Cache) -> list[str]:
     """Return why the reference cannot make this cache's features; empty if it can."""
     wanted = cache.spec.features
-    possible = replace(RESNET50, **{name: getattr(wanted, name) for name in FOLLOWED})
+    followed = {name: getattr(wanted, name) for name in FOLLOWED}
+    if wanted.compute_dtype not in FLOAT_DTYPES:
+        del followed["compute_dtype"]
+    possible = replace(RESNET50, **followed)
     return [
         f"pixels, features, and the programs that need images: the cache's {name} is {_show(getattr(wanted, name))}, "
         f"the reference's {_show(getattr(possible, name))}; training on the cached features is compared"
-        for name in FIXED
+        for name in (*FIXED, "compute_dtype")
         if getattr(wanted, name) != getattr(possible, name)
     ]
 

@@ -25,7 +25,6 @@ def compile_pixels(backbone: Backbone, batch_size: int = -1, facts: Facts | None
       batch_size: -1 for batches of any size, which take longer.
       facts: that decide the network and the engine; the compiled one is kept under them, if any.
     """
-    openvino = _import_openvino()
     size = backbone.spec.image_size
 
     def make_graph() -> Any:

@@ -58,7 +58,8 @@ def lacks_only_package() -> bool:
 def find_obstacle(compute_dtype: str) -> str:
     """Return the reason why OpenVINO cannot serve here; empty if it can."""
     if importlib.util.find_spec("openvino") is None:
-        return "it is not installed; pip install '.[openvino]'"
+        extra = INT8 if compute_dtype == INT8 else "openvino"
+        return f"it is not installed; pip install '.[{extra}]'"
     backend = keras.backend.backend()
     if backend != "tensorflow":
         return f"it takes the network from TensorFlow, and KERAS_BACKEND is {backend}"
@@ -114,7 +115,7 @@ def _convert(model: keras.Model, shape: Shape) -> Any:
 
 def keep_first_output(graph: Any, openvino: Any) -> Any:
     """Return a graph without the outputs that TensorFlow's swish adds: what a gradient would need (2.21)."""
-    return openvino.Model([graph.outputs[0]], graph.get_parameters())
+    return openvino.Model([graph.outputs[0]], graph.get_parameters(), "network")
 
 
 def compile_graph(make_graph: Callable[[], Any], compute_dtype: str, facts: Facts | None = None) -> Compiled:

@@ -82,7 +82,8 @@ class _TrialNetwork(QuantizedNetwork):
 
 def _quantize(backbone: Backbone, images: Sequence[np.ndarray]) -> Backbone:
     """Return a backbone of float32 layers, quantised on a few images: its rate is that of any other quantisation."""
-    pixels = [np.asarray(ops.convert_to_numpy(backbone.resize(image[None]))[0]) for image in images]
+    in_int8 = backbone.change_dtype(INT8)
+    pixels = [np.asarray(ops.convert_to_numpy(in_int8.resize(image[None]))[0]) for image in images]
     graph, weights = quantize(backbone, pixels)
     origin = QuantizationOrigin(
         **{name: getattr(backbone.spec, name) for name in SHARED},
@@ -94,5 +95,4 @@ def _quantize(backbone: Backbone, images: Sequence[np.ndarray]) -> Backbone:
         versions=list_versions(),
     )
     digest = DIGEST_PREFIX + hashing.hash_bytes(graph + weights)
-    in_int8 = replace(backbone, spec=replace(backbone.spec, compute_dtype=INT8))
     return in_int8.use_quantized(_TrialNetwork(Path("trial"), digest, origin, graph, weights))

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -94,7 +94,8 @@ def check_quantized(backbone: Backbone, dataset: Dataset, spec: DatasetSpec) -> 
     """
     fitted, held_out, role = _choose_rows(dataset, spec)
     images = fitted.images + held_out.images
-    exact, quantized = (_compute(each, images, dataset) for each in (_to_float32(backbone), backbone))  # (n, d)
+    exact = _compute(backbone.change_dtype("float32"), images, dataset)  # (n, d)
+    quantized = _compute(backbone, images, dataset)  # (n, d)
     answers = [fit_and_classify(features, fitted.labels, len(held_out.labels)) for features in (exact, quantized)]
     accuracies = [float(np.mean(each == held_out.labels)) for each in answers]
     check = QuantizeCheck(
@@ -164,11 +165,6 @@ def _choose_rows(dataset: Dataset, spec: DatasetSpec) -> tuple[Part, Part, str]:
 
 def _sample(dataset: Dataset, split: str, count: int) -> list[Example]:
     return [example for example in datasets.sample_by_class(dataset, split, count, SEED) if example.label >= 0]
-
-
-def _to_float32(backbone: Backbone) -> Backbone:
-    spec = replace(backbone.spec, compute_dtype="float32", quantized_network="")
-    return replace(backbone, spec=spec, quantized=None)
 
 
 def _compute(backbone: Backbone, images: list[np.ndarray], dataset: Dataset) -> np.ndarray:
