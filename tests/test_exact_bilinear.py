@@ -19,7 +19,7 @@ def images_of(height, width):
 
 
 def weights_of(count, other, mode):
-    """The same in whole numbers of any size: the weight of each pixel in 1/128, `(SIZE, count)`."""
+    """The same in whole numbers of any size: the weight of each pixel in 1/256, `(SIZE, count)`."""
     side = {"stretch": count, "crop": min(count, other), "pad": max(count, other)}[mode]
     start = -((side - count) // 2) if side > count else (count - side) // 2
     length = count - 2 * start if mode == "pad" else side

@@ -1,9 +1,9 @@
 """Bilinear resizing whose pixels are the same bits in every engine, for int8 networks.
 
 An int8 network rounds its pixels to 256 levels. If two engines differ in the last bits of a pixel, it may fall to
-another level, and the difference grows to some per cent of the features. Here every weight is a multiple of 1/128:
-sums of products of uint8 pixels and two such weights are whole numbers below 2^24 times 1/16,384, which float32 holds
-exactly, in whatever order they are added.
+another level, and the difference grows to some per cent of the features. Here every weight is a multiple of 1/256, and
+those of a pixel add up to 1: sums of products of uint8 pixels and two such weights are at most 255 * 2^16 times 2^-16,
+whole numbers below 2^24 that float32 holds exactly, in whatever order they are added.
 """
 
 from typing import Any, Literal, NamedTuple
@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-STEPS = 128  # weights are multiples of 1/128
+STEPS = 256  # weights are multiples of 1/256; with more, sums would not be exact
 
 Mode = Literal["stretch", "crop", "pad"]
 
@@ -23,7 +23,7 @@ class Neighbours(NamedTuple):
     Attributes:
       first: positions of the lower pixels, whole numbers as float32 `(size,)`.
       second: positions of the upper pixels.
-      first_weight: in 1/128; 0 to 128. Black pixels beside the image have no weight.
+      first_weight: in 1/256; 0 to 256. Black pixels beside the image have no weight.
       second_weight: likewise.
     """
 
