@@ -318,14 +318,14 @@ def test_nncf_is_told_to_quantise_in_another_way(monkeypatch):
     seen = {}
     monkeypatch.setattr(nncf, "quantize", lambda *arguments, **options: seen.update(options))
     original = nncf.quantize
-    variant = calibration.Variant(32, is_corrected=True, preset="PERFORMANCE", is_overflow_fixed=False)
+    variant = calibration.Variant(32, is_corrected=True, preset="PERFORMANCE", is_overflow_fixed=True)
     with calibration.changed_method(variant):
         nncf.quantize("model", "images", preset="MIXED", subset_size=4)
     assert nncf.quantize is original
     assert seen["subset_size"] == 4
     assert seen["preset"] == nncf.QuantizationPreset.PERFORMANCE
     assert not seen["advanced_parameters"].disable_bias_correction
-    assert seen["advanced_parameters"].overflow_fix == nncf.OverflowFix.DISABLE
+    assert seen["advanced_parameters"].overflow_fix == nncf.OverflowFix.ENABLE
 
 
 @pytest.fixture

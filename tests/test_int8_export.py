@@ -56,12 +56,13 @@ def quantized_of(run):
 def test_openvino_carries_the_very_network(dataset, tmp_path, views, change):
     run = train_int8(dataset, tmp_path, replace(FEATURES, **change), views)
     parity = export.export(run, tmp_path / "model", artefact=Artefact("openvino", assert_accuracy_at_least=0.1))
-    assert parity.tolerance == 1e-3
-    assert parity.error < 1e-5
+    assert parity.error < parity.tolerance == 1e-2
     manifest = read_manifest(tmp_path / "model")
     assert manifest.substitution is None
     assert manifest.measured.accuracy == open_run(run).metrics["test"].accuracy
-    assert "computes in int8" in (tmp_path / "model" / "README.md").read_text()
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "computes in int8" in card
+    assert "On processors without instructions for that" in card
     types = (tmp_path / "model" / "model.xml").read_text()
     assert 'type="FakeQuantize"' in types
 
@@ -88,7 +89,7 @@ def test_columns_of_a_network_of_more_layers(dataset, tmp_path):
     narrow = replace(FEATURES, pooling=("max",), quantized_network=str(quantized))
     run = train_int8(dataset, tmp_path, narrow)
     assert open_run(run).open_cache().num_features == 5
-    assert export.export(run, tmp_path / "model", artefact=Artefact("openvino")).error < 1e-5
+    assert export.export(run, tmp_path / "model", artefact=Artefact("openvino")).same_class == 1
 
 
 @pytest.mark.parametrize("name", ["saved-model", "keras", "litert"])

@@ -32,7 +32,7 @@ class Variant:
     """Whether biases are corrected."""
     preset: str = "MIXED"
     """`MIXED`: activations may have a zero point; `PERFORMANCE`: they have none."""
-    is_overflow_fixed: bool = True
+    is_overflow_fixed: bool = False
     """Whether weights keep to 7 bits, for processors without VNNI."""
 
     @property
@@ -43,8 +43,8 @@ class Variant:
             words.append("biases corrected")
         if self.preset != "MIXED":
             words.append(self.preset)
-        if not self.is_overflow_fixed:
-            words.append("weights of 8 bits")
+        if self.is_overflow_fixed:
+            words.append("weights of 7 bits")
         return ", ".join(words)
 
 
@@ -52,7 +52,7 @@ def list_variants() -> list[Variant]:
     """Return every number of images with and without corrected biases, and the usual number in the other ways."""
     variants = [Variant(count, is_corrected) for is_corrected in (False, True) for count in NUM_IMAGES]
     base = Variant(USUAL)
-    return [*variants, replace(base, preset="PERFORMANCE"), replace(base, is_overflow_fixed=False)]
+    return [*variants, replace(base, preset="PERFORMANCE"), replace(base, is_overflow_fixed=True)]
 
 
 def main(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from tfl.artefacts.formats import FORMATS
 from tfl.artefacts.manifest import Manifest
+from tfl.specs import INT8
 from tfl.text import to_printable
 
 MAX_CLASSES = 100
@@ -126,6 +127,11 @@ def _format_table(accuracy_per_class: dict[str, float | None]) -> Iterator[str]:
 def _list_limits(manifest: Manifest) -> Iterator[str]:
     yield f"It knows {len(manifest.class_names)} classes, and puts every image into one of them."
     yield (f"Its accuracy was measured on {escape(manifest.spec.dataset.dataset)}; on other images it may be lower.")
+    if _find_compute_dtype(manifest) == INT8:
+        yield (
+            "It computes in int8. On processors without instructions for that (VNNI, AMX or ARM's dot products) sums "
+            "can overflow and answers differ: check it there before you rely on it."
+        )
     yield "Only the head was trained on these classes; the backbone has the biases of the data it was pretrained on."
     if not manifest.is_temperature_folded:
         why = "there were no validation rows to calibrate on"

@@ -31,9 +31,10 @@ CHANGES: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
 
 # Largest difference of a logit, as a share of the largest logit, that is let pass. Low precision
 # rounds differently in every graph: bfloat16 keeps 8 bits, float16 11, through some fifty layers.
-TOLERANCES = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1, "int8": 1e-3}
+TOLERANCES = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1, "int8": 1e-2}
 # An int8 network rounds its pixels to 256 levels: the last bits of a pixel may move it to the next level, from where
-# the difference grows through the layers. Plain bilinear pixels hit the same levels in every engine.
+# the difference grows through the layers. Plain bilinear pixels are the same bits in every engine, and so are
+# ResNet50's answers (5e-7); a network that scales its pixels may still be fused with their rounding in another way.
 INT8_TOLERANCE_RESAMPLED = 5e-2
 STORED_TOLERANCES = {"float32": 0.0, "float16": 5e-3}  # by what the cache rounds features to
 
