@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import keras
@@ -86,10 +87,14 @@ class Combined:
                 features = self._compute_int8(np.asarray(pixels), len(images))  # (n, d)
             return np.asarray(ops.convert_to_numpy(self.head(features)))
 
+    @cached_property
+    def _int8_network(self) -> engine.Compiled:
+        assert self.quantized is not None
+        return engine.compile_int8(self.quantized)
+
     def _compute_int8(self, pixels: np.ndarray, num_images: int) -> np.ndarray:
         """Return features `(n, d)`, the mean over the views, of pixels `(v * n, size, size, 3)`."""
-        assert self.quantized is not None
-        features = engine.compile_int8(self.quantized)(pixels)  # (v * n, d)
+        features = self._int8_network(pixels)  # (v * n, d)
         by_view = features.reshape(-1, num_images, features.shape[-1])  # (v, n, d)
         return np.asarray(by_view.mean(axis=0))
 

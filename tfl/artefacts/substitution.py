@@ -1,7 +1,5 @@
 """A head that was trained on one arithmetic and is shipped with another: measured before it is allowed."""
 
-from collections.abc import Iterator, Sequence
-
 import numpy as np
 
 from tfl import datasets, engine
@@ -13,7 +11,7 @@ from tfl.errors import ExportError
 from tfl.heads.examples import average_views
 from tfl.heads.model import compute_logits
 from tfl.machine import batching
-from tfl.specs import Role, View
+from tfl.specs import Role
 
 NUM_IMAGES = 1000
 SEED = 0
@@ -63,8 +61,9 @@ def _measure(candidate: Candidate, role: Role, rows: list[datasets.Example]) -> 
     origin, run = candidate.origin, candidate.run
     positions = origin.find_positions(role, rows)
     cached = [origin.cache.read_rows(role, positions, view=view) for view in run.views]
-    backbone = candidate.backbone
-    computed = [np.concatenate(list(_compute(backbone, rows, view))) for view in run.views]
+    forward = _prepare_forward(candidate.backbone)
+    images = [row.image for row in rows]
+    computed = [forward.compute_all(images, view) for view in run.views]
     names = [origin.cache.class_names[row.label] for row in rows]
     labels = np.asarray([run.class_names.index(name) for name in names])
     return Substitution(
@@ -78,13 +77,9 @@ def _measure(candidate: Candidate, role: Role, rows: list[datasets.Example]) -> 
     )
 
 
-def _compute(backbone: Backbone, rows: Sequence[datasets.Example], view: View) -> Iterator[np.ndarray]:
-    """Yield the features of rows, `(n, d)`, a batch at a time."""
+def _prepare_forward(backbone: Backbone) -> engine.Forward:
     name = engine.resolve_engine("auto", backbone.spec.compute_dtype)
-    forward = engine.Forward(backbone, batching.BATCH_SIZE, name)
-    for start in range(0, len(rows), batching.BATCH_SIZE):
-        batch = rows[start : start + batching.BATCH_SIZE]
-        yield forward.features([row.image for row in batch], view)
+    return engine.Forward(backbone, batching.BATCH_SIZE, name)
 
 
 def _measure_accuracy(candidate: Candidate, by_view: list[np.ndarray], labels: np.ndarray) -> float:

@@ -19,7 +19,6 @@ from tfl.specs import DIGEST_PREFIX, FeatureSpec
 from tfl.specs.features import QUANTIZED_ENDING, Pooling
 from tfl.text import to_one_line
 
-ENDING = QUANTIZED_ENDING
 FORMAT = 1
 GRAPH, WEIGHTS, ORIGIN = "network.xml", "network.bin", "origin.json"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the date of every member: the same network gives the same file
@@ -117,7 +116,7 @@ def pack_network(graph: bytes, weights: bytes, origin: QuantizationOrigin) -> by
 
 def name_file(spec: FeatureSpec, digest: str) -> str:
     """Return `<backbone>-<image_size>-<first 12 digits of the digest>.int8.zip`."""
-    return f"{spec.backbone_file_name}-{spec.image_size}-{digest.removeprefix(DIGEST_PREFIX)[:12]}{ENDING}"
+    return f"{spec.backbone_file_name}-{spec.image_size}-{digest.removeprefix(DIGEST_PREFIX)[:12]}{QUANTIZED_ENDING}"
 
 
 def open_quantized(path: Path) -> QuantizedNetwork:

@@ -18,11 +18,12 @@ from tfl.engine.forward import Forward
 from tfl.engine.instructions import list_instruction_sets
 from tfl.engine.int8 import compile_pixels as compile_int8
 from tfl.engine.provenance import describe_engine, library_versions
-from tfl.engine.record import Engine
+from tfl.engine.record import Compiled, Engine
 from tfl.machine.memory import available_memory
 
 __all__ = [
     "ENGINES",
+    "Compiled",
     "Engine",
     "Forward",
     "available_memory",

@@ -92,6 +92,12 @@ class Forward:
         """
         return self.start(images, view)()
 
+    def compute_all(self, images: Sequence[np.ndarray], view: View = "original") -> np.ndarray:
+        """Return the features `(n, d)` of any number of images, one or more, batch by batch."""
+        size = self._batch_size
+        batches = [images[start : start + size] for start in range(0, len(images), size)]
+        return np.concatenate([self.features(batch, view) for batch in batches])
+
     @pin_keras_settings()
     def start(self, images: Sequence[np.ndarray], view: View = "original") -> Callable[[], np.ndarray]:
         """Begin with `features`, and return a function that waits for them.

@@ -10,7 +10,6 @@ from keras import ops
 from tfl import datasets, engine
 from tfl.backbones import Backbone
 from tfl.backbones.quantized import (
-    ENDING,
     FORMAT,
     QuantizationOrigin,
     QuantizedNetwork,
@@ -24,6 +23,7 @@ from tfl.errors import BackboneError, DatasetError
 from tfl.files import hashing, trust
 from tfl.files.paths import expand_user
 from tfl.specs import DatasetSpec, FeatureSpec
+from tfl.specs.features import QUANTIZED_ENDING
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def _find(backbone: Backbone, spec: DatasetSpec, cache_dir: Path) -> QuantizedNe
 
 def _list_usable(backbone: Backbone, spec: DatasetSpec, cache_dir: Path) -> Iterator[QuantizedNetwork]:
     stem = f"{backbone.spec.backbone_file_name}-{backbone.spec.image_size}-"
-    for path in sorted(cache_dir.glob(f"{stem}*{ENDING}")):
+    for path in sorted(cache_dir.glob(f"{stem}*{QUANTIZED_ENDING}")):
         if not trust.is_own(path):
             logger.warning("%s was not made by this user's tfl; name it to use it: --quantized-network %s", path, path)
             continue

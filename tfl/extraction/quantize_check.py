@@ -13,12 +13,12 @@ from tfl.engine.accuracy_aware import find_layers_at_fault
 from tfl.engine.openvino import OPENVINO
 from tfl.errors import DatasetError, SpecError, TflError
 from tfl.extraction.quantization import list_calibration_images, present
+from tfl.machine import batching
 from tfl.specs import INT8, DatasetSpec, FeatureSpec, Settings
 
 logger = logging.getLogger(__name__)
 
 NUM_ROWS = 1000  # of each part: a difference of 0.5 points is 5 of them
-BATCH_SIZE = 32
 SEED = 1  # other images than those of the calibration, by chance
 L2 = 1.0  # penalty on the kernel, beside mean squared error on standardised features
 MAX_LOSS = 0.005  # share of held-out rows; a larger loss is a warning
@@ -169,9 +169,8 @@ def _sample(dataset: Dataset, split: str, count: int) -> list[Example]:
 
 def _compute(backbone: Backbone, images: list[np.ndarray], dataset: Dataset) -> np.ndarray:
     """Return the features of all images, `(n, d)`."""
-    forward = engine.Forward(backbone, BATCH_SIZE, OPENVINO.name, dataset.image_shape)
-    batches = [images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE)]
-    return np.concatenate([forward.features(batch) for batch in batches])
+    forward = engine.Forward(backbone, batching.BATCH_SIZE, OPENVINO.name, dataset.image_shape)
+    return forward.compute_all(images)
 
 
 def _warn(check: QuantizeCheck, backbone: Backbone, dataset: Dataset, fitted: Part, held_out: Part) -> None:
