@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfl.datasets.division import hash_key
 from tfl.datasets.images import decode_image, read_bytes, require_image
 from tfl.datasets.layout import describe_loose, read_layout, warn_skipped
 from tfl.datasets.layout_checks import require_classes, require_splits
@@ -122,7 +123,7 @@ class FolderDataset(Dataset):
         """Return a hash of every image's path below its split, uint64 `(n,)`: other images do not change it."""
         if split not in self._id_hashes:
             below = [self._relative(path).split(b"/", 1)[1] for path in self._files[split]]
-            self._id_hashes[split] = np.asarray([_hash_path(path) for path in below], np.uint64)
+            self._id_hashes[split] = np.asarray([hash_key(path) for path in below], np.uint64)
         return self._id_hashes[split]
 
     def examples(self, split: str, start: int, stop: int) -> Iterator[Example | BadImage]:
@@ -154,11 +155,6 @@ class FolderDataset(Dataset):
         except DatasetError as error:
             return BadImage(self._id_of(path), str(error))
         return Example(image, self.class_names.index(self._class_of(path)), self._id_of(path))
-
-
-def _hash_path(path: bytes) -> int:
-    """Return the first 8 bytes of a path's sha256; the slice `[a%:b%]` takes `a <= 100 * hash / 2**64 < b`."""
-    return int.from_bytes(hashlib.sha256(path).digest()[:8], "big")
 
 
 def _examine(path: Path, relative: bytes, max_image_pixels: int) -> tuple[str, int, str]:

@@ -5,6 +5,8 @@ from tfl.errors import DatasetError, SpecError
 from tfl.files.paths import expand_user
 from tfl.specs import DIGEST_PREFIX, MAX_IMAGE_PIXELS, DatasetSpec
 
+KEYS = ("image_key", "label_key", "split_key", "id_key", "group_key")  # fields of a DatasetSpec
+DIVIDING = ("val_fraction", "test_fraction", "split_seed")
 SOURCES: dict[str, Source] = {}
 """The sources by name; `register` adds one."""
 
@@ -38,7 +40,35 @@ def open_dataset(spec: DatasetSpec, max_image_pixels: int = MAX_IMAGE_PIXELS) ->
       AssetError: the dataset has to be downloaded, and cannot be.
     """
     source, word = find_source(spec.dataset)
-    return source.open_dataset(word, spec, max_image_pixels)
+    _require_understood(source, spec)
+    dataset = source.open_dataset(word, spec, max_image_pixels)
+    _require_divisible(dataset, spec)
+    return dataset
+
+
+def _require_understood(source: Source, spec: DatasetSpec) -> None:
+    """Refuse the name of a column or feature that the source has no use for."""
+    unknown = [name for name in KEYS if getattr(spec, name) and name not in source.keys]
+    if unknown:
+        understood = ", ".join(map(_to_flag, sorted(source.keys))) or "none of the kind"
+        flags = ", ".join(map(_to_flag, unknown))
+        raise SpecError(f"{flags} means nothing for {spec.dataset!r}, {source.noun}; it takes {understood}")
+
+
+def _require_divisible(dataset: Dataset, spec: DatasetSpec) -> None:
+    """Refuse shares and a seed for a dataset that has splits of its own."""
+    default = DatasetSpec()
+    names = [name for name in DIVIDING if getattr(spec, name) != getattr(default, name)]
+    if names and dataset.division is None:
+        raise SpecError(
+            f"{', '.join(map(_to_flag, names))} divides a dataset without splits, and {spec.dataset!r} has its own: "
+            f"{', '.join(dataset.num_rows)}; choose among them, or slices such as train[:90%]: --train-split, "
+            "--val-split, --test-split"
+        )
+
+
+def _to_flag(field: str) -> str:
+    return "--" + field.replace("_", "-")
 
 
 def find_source(word: str) -> tuple[Source, str]:

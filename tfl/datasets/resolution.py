@@ -16,13 +16,16 @@ from tfl.text import to_printable
 def resolve_spec(spec: DatasetSpec, dataset: Dataset) -> DatasetSpec:
     """Return the spec with the dataset's name and version, and with every split in absolute rows.
 
-    Percent slices by hash (see `select_rows`) stay in percent, in one spelling.
+    Percent slices by hash (see `select_rows`) stay in percent, in one spelling; so do the parts of a dataset without
+    splits.
 
     Raises:
       DatasetError: a split does not exist, selects no image, or shares images with another role; or
         there are fewer than two classes, or two of one name.
     """
     _require_classes(dataset)
+    if dataset.division is not None:
+        spec = dataset.division.use_parts(spec)
     selected = {role: select_rows(dataset, split) for role, split in spec.roles.items()}
     pieces = [(role, piece) for role, of_role in selected.items() for piece in of_role]
     for (role, piece), (other_role, other) in combinations(pieces, 2):
@@ -39,6 +42,8 @@ def resolve_spec(spec: DatasetSpec, dataset: Dataset) -> DatasetSpec:
         train_split=splits["train"],
         val_split=splits["val"],
         test_split=splits["test"],
+        val_fraction=DatasetSpec.val_fraction,  # the splits say it now
+        test_fraction=DatasetSpec.test_fraction,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfl.datasets.division import Division
 from tfl.specs import DatasetSpec
 
 
@@ -37,6 +38,8 @@ class Dataset:
     num_rows: dict[str, int]
     """Images of each split."""
 
+    division: Division | None = None
+    """Parts of the one split `all`, where the dataset has no splits of its own; it then implements `id_hashes`."""
     image_shape: tuple[int, int] | None = None
     """Height and width of every image, if they are known to be the same."""
     neighbours_read_together: int = 1
@@ -92,6 +95,8 @@ class Source:
     splits will be used, and the most pixels that an image file may claim in its header."""
     owns: Callable[[str], bool] = owns_no_word
     """Return whether a word without prefix names a dataset of this source."""
+    keys: frozenset[str] = frozenset()
+    """The fields of a DatasetSpec that end in `_key` and that datasets of this source understand."""
     is_path: bool = False
     """Whether words are paths of files on this machine."""
     is_fallback: bool = False

@@ -10,11 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfl.datasets.division import ALL
 from tfl.datasets.source import BadImage, Dataset, Example
 from tfl.errors import DatasetError, SpecError
 from tfl.specs import DatasetSpec
 
 NUM_HASHES = 1 << 64  # see Dataset.id_hashes
+DECIMALS = 12  # of a percent slice of a part; `_BOUND` reads no more than 18
 
 
 class Interval(NamedTuple):
@@ -111,39 +113,59 @@ def select_rows(dataset: Dataset, split: str) -> list[Interval | HashRange]:
     """
     pieces = []
     for term in _parse(split):
-        if term.name not in dataset.num_rows:
+        if term.name not in _list_splits(dataset):
             raise DatasetError(
-                f"{dataset.name} has no split {term.name!r}; it has {', '.join(dataset.num_rows) or 'none'} "
+                f"{dataset.name} has no split {term.name!r}; it has {', '.join(_list_splits(dataset)) or 'none'} "
                 "(an empty string leaves a role out: --test-split '')"
             )
         piece = _select(dataset, term, split)
         if len(piece.rows) == 0:
-            raise DatasetError(
-                f"split {split!r} chooses no image: {term.name!r} has {dataset.num_rows[term.name]} rows"
-            )
+            num_rows = sum(dataset.num_rows.values()) if dataset.division else dataset.num_rows[term.name]
+            of = dataset.name if dataset.division else repr(term.name)
+            raise DatasetError(f"split {split!r} chooses no image: {of} has {num_rows} rows")
         pieces.append(piece)
     return pieces
 
 
+def _list_splits(dataset: Dataset) -> list[str]:
+    return [*dataset.num_rows, *(dataset.division.parts if dataset.division else ())]
+
+
 def _select(dataset: Dataset, term: _Term, split: str) -> Interval | HashRange:
+    if dataset.division is not None and term.name in dataset.division.parts:
+        return _select_part(dataset, term, dataset.division.parts[term.name], split)
     hashes = dataset.id_hashes(term.name) if term.is_percent else None
     if hashes is not None:
-        return _select_hashes(hashes, term, split)
+        return _select_hashes(hashes, term.name, *_percents_of(term, split))
     count = dataset.num_rows[term.name]
     start = _to_row(term.start or "0", count, split)
     return Interval(term.name, start, _to_row(term.stop or str(count), count, split))
 
 
-def _select_hashes(hashes: np.ndarray, term: _Term, split: str) -> Interval | HashRange:
+def _select_part(dataset: Dataset, term: _Term, part: tuple[Decimal, Decimal], split: str) -> Interval | HashRange:
+    """Return the images of a part of the split `all`, or of a percent slice of it."""
+    if (term.start or term.stop) and not term.is_percent:
+        raise SpecError(
+            f"split {split!r} counts rows, but {term.name} of {dataset.name} is a share of all images; expected a "
+            f"slice in percent, such as {term.name}[:50%]"
+        )
+    first, last = part
+    width = last - first
+    start, stop = (round(first + width * bound / 100, DECIMALS) for bound in _percents_of(term, split))
+    hashes = dataset.id_hashes(ALL)
+    assert hashes is not None, "a dataset with a division hashes its ids"
+    return _select_hashes(hashes, ALL, start, stop)
+
+
+def _select_hashes(hashes: np.ndarray, name: str, start: Decimal, stop: Decimal) -> Interval | HashRange:
     """Return the images of a percent slice; all rows of the split if the slice takes all of them."""
-    start, stop = _to_percent(term.start or "0%", split), _to_percent(term.stop or "100%", split)
     if start == 0 and stop == 100:
-        return Interval(term.name, 0, len(hashes))
+        return Interval(name, 0, len(hashes))
     low, high = (math.ceil(Fraction(bound) * NUM_HASHES / 100) for bound in (start, stop))
     if low >= high:
-        return Interval(term.name, 0, 0)
+        return Interval(name, 0, 0)
     is_selected = (hashes >= np.uint64(low)) & (hashes <= np.uint64(high - 1))
-    return HashRange(term.name, start, stop, np.flatnonzero(is_selected))
+    return HashRange(name, start, stop, np.flatnonzero(is_selected))
 
 
 def _parse(split: str) -> list[_Term]:
@@ -165,6 +187,10 @@ def _to_row(bound: str, count: int, split: str) -> int:
     if abs(row) > count or (is_percent and abs(float(bound[:-1])) > 100):
         raise DatasetError(f"split {split!r} reaches {bound}, but there are {count} rows")
     return row + count if row < 0 else row
+
+
+def _percents_of(term: _Term, split: str) -> tuple[Decimal, Decimal]:
+    return _to_percent(term.start or "0%", split), _to_percent(term.stop or "100%", split)
 
 
 def _to_percent(bound: str, split: str) -> Decimal:

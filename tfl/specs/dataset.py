@@ -1,7 +1,7 @@
 """DatasetSpec: the images, and the use of each split."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
@@ -27,10 +27,36 @@ class DatasetSpec(Spec):
     """Split to choose settings on; an empty string leaves the role out."""
     test_split: str = "test"
     """Split that is used once, at the end; an empty string leaves the role out."""
+    val_fraction: float = 0.0
+    """Share of the images to choose settings on, where the dataset has no splits: a folder `root/<class>/*.jpg`, a
+    table without a column of splits, or arrays. Images stay in their parts when others are added."""
+    test_fraction: float = 0.2
+    """Share of the images that is used once, at the end, where the dataset has no splits."""
+    split_seed: int = 0
+    """Another number divides the images in another way."""
+    image_key: str = ""
+    """Column of a table, or feature of a TFDS or Hugging Face dataset, that holds the images or their paths; found
+    by its name or type if it is not named."""
+    label_key: str = ""
+    """Column or feature that holds the labels."""
+    split_key: str = ""
+    """Column of a table that says train, val or test."""
+    id_key: str = ""
+    """Column of a table that holds the images' ids; else their paths are their ids."""
+    group_key: str = ""
+    """Column of a table whose equal values stay in one part, such as the patient or the camera."""
     version: Annotated[str, tyro.conf.Suppress] = ""
+    omitted_by_default: ClassVar[frozenset[str]] = frozenset(
+        {"val_fraction", "test_fraction", "split_seed", "image_key", "label_key", "split_key", "id_key", "group_key"}
+    )
 
     def __post_init__(self) -> None:
         self._check_types()
+        if not (self.val_fraction >= 0 and self.test_fraction >= 0 and self.val_fraction + self.test_fraction < 1):
+            raise SpecError(
+                "val_fraction and test_fraction are shares of the images, 0 or more and less than 1 together; got "
+                f"{self.val_fraction:g} and {self.test_fraction:g}"
+            )
         if not self.dataset:
             raise SpecError("dataset is empty; expected a TFDS name, a folder or an .npz file")
         if not any(self.roles.values()):

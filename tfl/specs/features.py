@@ -52,7 +52,7 @@ class FeatureSpec(Spec):
     """Data type of the features in the cache."""
     revision: Annotated[int, tyro.conf.Suppress] = FEATURE_REVISION
 
-    omitted_when_empty: ClassVar[frozenset[str]] = frozenset({"quantized_network"})
+    omitted_by_default: ClassVar[frozenset[str]] = frozenset({"quantized_network"})
 
     def __post_init__(self) -> None:
         self._check_types()

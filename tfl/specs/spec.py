@@ -17,8 +17,9 @@ class Spec:
     Fields are numbers, text, `Literal`s, tuples of these, or other specs.
     """
 
-    omitted_when_empty: ClassVar[frozenset[str]] = frozenset()
-    """Text fields that the JSON leaves out when they are empty: specs written before they existed stay the same."""
+    omitted_by_default: ClassVar[frozenset[str]] = frozenset()
+    """Fields that the JSON leaves out while they have their defaults: specs written before they existed stay as they
+    were."""
 
     def to_json(self) -> str:
         """Return canonical JSON: sorted keys, no spaces, ASCII. Equal specs give equal text."""
@@ -26,7 +27,8 @@ class Spec:
 
     def list_omitted_fields(self) -> list[str]:
         """Return the fields that JSON leaves out; see `tfl.files.codec`."""
-        return [name for name in sorted(self.omitted_when_empty) if not getattr(self, name)]
+        defaults = {field.name: field.default for field in fields(self)}  # type: ignore[arg-type]
+        return [name for name in sorted(self.omitted_by_default) if getattr(self, name) == defaults[name]]
 
     def _to_dict(self) -> dict[str, Any]:
         omitted = self.list_omitted_fields()
@@ -53,7 +55,7 @@ class Spec:
     def _from_dict(cls, values: Any) -> Self:
         names = _field_names(cls)
         if isinstance(values, dict):
-            names = [name for name in names if name in values or name not in cls.omitted_when_empty]
+            names = [name for name in names if name in values or name not in cls.omitted_by_default]
         if not isinstance(values, dict) or sorted(values) != sorted(names):
             received = sorted(values) if isinstance(values, dict) else values
             raise SpecError(f"a {cls.__name__} has the fields {sorted(names)}, got {received}")
