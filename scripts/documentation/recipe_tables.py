@@ -117,7 +117,8 @@ def tabulate_frozen_features(result: Result) -> str:
         rows.append([chosen, "", format_share(results["val_accuracy"][name][0]), "", refit, accuracy])
     header = ["head", "views", "validation accuracy", "seconds to search", "seconds to fit again", "test accuracy"]
     table = format_table(header, rows)
-    return f"{table}\n\n{_describe_extraction(found)} The aim is {format_share(found['aim'])}."
+    unread = "" if "accuracy" in results else " Nothing has been fitted again, and the test rows are unread."
+    return f"{table}\n\n{_describe_extraction(found)} The aim is {format_share(found['aim'])}.{unread}"
 
 
 def _describe_extraction(found: dict[str, Any]) -> str:

@@ -40,19 +40,25 @@ def tabulate_extraction(result: Result) -> str:
     return "\n\n".join([table, *failures])
 
 
-def tabulate_bfloat16(result: Result) -> str:
-    """Accuracy in both arithmetics, and whether they differ."""
-    accuracy = result.results["accuracy"]
-    rows = [
-        [f"`{recipe}`"]
-        + [format_share(accuracy[f"{recipe}, {dtype}"][0]) for dtype in ("float32", "bfloat16")]
-        + [format_p(found["mcnemar_p"])]
-        for recipe, found in result.findings.items()
-    ]
-    seconds = result.results["seconds_of_precompute"]
-    shown = {dtype: format_spread(of) for dtype, of in seconds.items()}
-    rows.append(["seconds of `precompute`", shown["float32"], shown["bfloat16"], ""])
-    return format_table([f"test accuracy, {result.settings['test_rows']:,} images", "float32", "bfloat16", ""], rows)
+def tabulate_command_over_bare(result: Result) -> str:
+    """Images/s of the whole command without its start, beside those of the bare forward pass."""
+    rates = result.results["images_per_second_of_command"]
+    rows = []
+    for dtype, ratios in result.results["command_over_bare"].items():
+        cells = [rates[f"command {dtype}"], rates[f"bare {dtype}"], ratios]
+        rows.append([dtype, *map(format_spread, cells)])
+    return format_table(["arithmetic", "`tfl precompute`, images/s", "forward pass alone, images/s", "share"], rows)
+
+
+def tabulate_start_up(result: Result) -> str:
+    """Seconds of the stages of a small `tfl precompute`, without and with a compiled network that was kept."""
+    stages: dict[str, dict[str, list[float]]] = {}
+    for way, seconds in result.results["precompute_seconds"].items():
+        command, stage = way.split(", ", 2)[:2], way.split(", ", 2)[2]
+        stages.setdefault(", ".join(command), {})[stage] = seconds
+    shown = ("start-up", "compilation and first shard", "to the first batch", "whole command")
+    rows = [[command, *(format_spread(of[stage]) for stage in shown)] for command, of in stages.items()]
+    return format_table(["command", *(f"{stage}, s" for stage in shown)], rows)
 
 
 def tabulate_arithmetic(result: Result) -> str:

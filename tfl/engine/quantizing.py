@@ -20,7 +20,7 @@ from tfl.files.scratch import scratch_folder, temporary_folder
 from tfl.machine import packages
 
 PACKAGES = ("openvino", "nncf")
-NUM_IMAGES = 128  # to measure the ranges of activations on; more give no better head (docs/results/calibration.json)
+NUM_IMAGES = 64  # to measure the ranges of activations on; more give no better head (docs/results/calibration.json)
 BATCH_SIZE = 8  # images that NNCF measures at once: it keeps all of their activations
 
 

@@ -1,7 +1,8 @@
 """Standardisation without a copy of the features, and eigenvectors of their correlations."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy.linalg
@@ -10,7 +11,9 @@ from keras import ops
 from tfl import engine
 from tfl.errors import RunError
 from tfl.heads.rows import LabelledFeatures
+from tfl.machine import batching
 
+Result = TypeVar("Result")
 BLOCK_ROWS = 4096
 CONSTANT_VARIANCE = 1e-10  # of the squared mean: float32 columns hold 1e-7 of their values
 LEAST_EIGENVALUE = 1e-7  # of the largest: float32 sums hold no smaller ones
@@ -94,10 +97,9 @@ def compute_scaling(rows: LabelledFeatures) -> Scaling:
     def make() -> Scaling:
         weights = rows.weights.astype(np.float64)[:, None]  # (n, 1)
         total = weights.sum()
-        blocks = [np.s_[start : start + BLOCK_ROWS] for start in range(0, rows.num_rows, BLOCK_ROWS)]
-        mean = sum((weights[block] * rows.features[block]).sum(axis=0) for block in blocks) / total
-        variance = sum((weights[block] * (rows.features[block] - mean) ** 2).sum(axis=0) for block in blocks) / total
-        return _make_scaling(mean, variance)
+        mean = sum(_map_blocks(rows, lambda x, block: (weights[block] * x).sum(axis=0))) / total
+        deviation = _map_blocks(rows, lambda x, block: (weights[block] * (x - mean) ** 2).sum(axis=0))
+        return _make_scaling(mean, sum(deviation) / total)
 
     return rows.remember("scaling", make)
 
@@ -124,15 +126,18 @@ def compute_moments(rows: LabelledFeatures) -> Moments:
 def _sum_moments(rows: LabelledFeatures, shift: np.ndarray) -> Moments:
     d = rows.num_features
     multiply = engine.compile_function(lambda x, weighted: ops.matmul(ops.transpose(weighted), x))
-    total, first, second = 0.0, np.zeros(d), np.zeros((d, d))
-    for start in range(0, rows.num_rows, BLOCK_ROWS):
-        block = rows.features[start : start + BLOCK_ROWS] - shift  # (m, d)
-        weights = rows.weights[start : start + BLOCK_ROWS]  # (m,)
-        weighted = block * weights[:, None]  # (m, d)
+    first, second = np.zeros(d), np.zeros((d, d))
+
+    def weigh(features: np.ndarray, block: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        shifted = features - shift  # (m, d)
+        weighted = shifted * rows.weights[block, None]  # (m, d)
+        return shifted, weighted, weighted.sum(axis=0, dtype=np.float64)
+
+    for shifted, weighted, sums in _map_blocks(rows, weigh):
         with engine.exact_float32(), np.errstate(over="ignore", invalid="ignore"):
-            second += _to_numpy(multiply(ops.convert_to_tensor(block), ops.convert_to_tensor(weighted)))
-        total += float(weights.sum(dtype=np.float64))
-        first += weighted.sum(axis=0, dtype=np.float64)
+            second += _to_numpy(multiply(ops.convert_to_tensor(shifted), ops.convert_to_tensor(weighted)))
+        first += sums
+    total = float(rows.weights.sum(dtype=np.float64))
     if not np.isfinite(second).all():
         largest = max(abs(float(rows.features.max())), abs(float(rows.features.min())))
         raise RunError(
@@ -140,6 +145,13 @@ def _sum_moments(rows: LabelledFeatures, shift: np.ndarray) -> Moments:
             "reference and mlp take such features"
         )
     return Moments(shift, total, first, second)
+
+
+def _map_blocks(rows: LabelledFeatures, work: Callable[[np.ndarray, slice], Result]) -> Iterator[Result]:
+    """Yield what `work` returns for the features `(m, d)` of each block of rows, in order; threads share the blocks."""
+    blocks = [slice(start, start + BLOCK_ROWS) for start in range(0, rows.num_rows, BLOCK_ROWS)]
+    num_bytes = BLOCK_ROWS * rows.num_features * np.dtype(np.float64).itemsize
+    return batching.parallel_map(lambda block: work(rows.features[block], block), blocks, lambda block: num_bytes)
 
 
 def compute_basis(rows: LabelledFeatures) -> Basis:
@@ -157,9 +169,19 @@ def _decompose_correlations(rows: LabelledFeatures) -> Basis:
     scaling = moments.compute_scaling()
     # float64 costs twice as much and gains nothing: the sums are of float32 products
     correlations = moments.compute_correlations(scaling).astype(np.float32)
-    values, vectors = scipy.linalg.eigh(correlations, overwrite_a=True, check_finite=False, driver="evd")
+    values, vectors = _decompose(correlations)
     is_kept = values > LEAST_EIGENVALUE * values[-1]
     return Basis(scaling, np.ascontiguousarray(vectors[:, is_kept]), values[is_kept].astype(np.float64))
+
+
+def _decompose(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return eigenvalues, ascending, and eigenvectors of a symmetric float32 matrix `(d, d)`, which is overwritten."""
+    if engine.has_accelerator():
+        with engine.exact_float32():
+            values, vectors = ops.linalg.eigh(ops.convert_to_tensor(matrix))
+        return _to_numpy(values), _to_numpy(vectors)
+    values, vectors = scipy.linalg.eigh(matrix, overwrite_a=True, check_finite=False, driver="evd")
+    return values, vectors
 
 
 def _decompose_products(rows: LabelledFeatures) -> Basis:
