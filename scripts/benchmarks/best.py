@@ -25,7 +25,7 @@ def main(
 
     Args:
       cache: The file that `tfl precompute` made.
-      flags: Further flags of `tfl train`, as one text: "--seconds 1200".
+      flags: Further flags of `tfl train`, as one text: '--flags=--seconds 1200'.
       runs_dir: Folder of the run folder.
       out: The JSON file to write.
     """
