@@ -230,9 +230,10 @@ def test_no_field_of_the_features_can_be_stale(path, field):
 
 @pytest.mark.parametrize("field", [field.name for field in fields(DatasetSpec)])
 def test_no_field_of_the_dataset_can_be_stale(path, field):
-    requested = replace(SPEC, dataset=replace(SPEC.dataset, **{field: "other"}))
+    other = {float: 0.125, int: 3}.get(type(getattr(SPEC.dataset, field)), "other")
+    requested = replace(SPEC, dataset=replace(SPEC.dataset, **{field: other}))
     assert requested.file_name != SPEC.file_name
-    with pytest.raises(CacheError, match=f"\n  {field}: .* on disk, other requested"):
+    with pytest.raises(CacheError, match=f"\n  {field}: .* on disk, {other} requested"):
         open_cache(path, expected=requested)
 
 

@@ -398,7 +398,7 @@ def test_images_are_decoded_side_by_side_in_their_order_and_few_ahead(monkeypatc
 
 @pytest.mark.parametrize("small", [0, 1 << 30])
 def test_small_images_and_large_ones_are_read_in_their_order(folder, monkeypatch, small):
-    monkeypatch.setattr("tfl.datasets.folder.SMALL_BYTES", small)
+    monkeypatch.setattr("tfl.datasets.image_files.SMALL_BYTES", small)
     (folder / "train" / "cat" / "2.png").write_bytes(b"none")
     found = list(datasets.open_dataset(DatasetSpec(str(folder))).examples("train", 1, 9))
     assert [row.id for row in found] == [

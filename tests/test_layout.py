@@ -91,15 +91,18 @@ def test_a_split_of_nothing_but_such_images(folder):
         opened(folder)
 
 
-def test_a_folder_of_classes_without_splits(folder):
-    with pytest.raises(DatasetError, match="holds no images: .*; 12 images are directly in cat/, dog/, one level too"):
-        opened(folder / "train")
-
-
-def test_a_class_folder_beside_the_splits_is_said(folder, caplog):
+def test_a_class_folder_beside_the_splits_is_an_error(folder):
     shutil.copytree(folder / "train" / "cat", folder / "bird")
-    opened(folder)
-    assert f"skipped 6 images in {folder}/bird, which are in no class folder" in caplog.text
+    with pytest.raises(DatasetError, match="mixes two layouts: test, train would be splits, and bird would be classes"):
+        opened(folder)
+
+
+def test_images_in_a_split_that_is_not_used_are_said(folder, caplog):
+    """As in many competitions: the test images have no labels."""
+    shutil.rmtree(folder / "test")
+    shutil.copytree(folder / "train" / "cat", folder / "test")
+    assert opened(folder, test_split="").num_rows == {"train": 12}
+    assert f"skipped 6 images in {folder}/test, which are in no class folder" in caplog.text
 
 
 def test_files_that_are_passed_over_are_counted_by_suffix(folder, caplog, without_heif):

@@ -14,7 +14,7 @@ NUM_CLASSES = 10
 
 def write_random_cache(folder: Path, num_rows: int, views: tuple[View, ...] = ("original",)) -> Path:
     """Write a cache of random features through the ordinary shards and merge, and return its path."""
-    dataset = DatasetSpec("random", f"train[0:{num_rows}]", "", "", "1")
+    dataset = DatasetSpec("random", f"train[0:{num_rows}]", "", "", version="1")
     spec = CacheSpec(FeatureSpec(weights="sha256:" + "0" * 64), dataset, views)
     partial = PartialCache(folder / spec.file_name, spec, {"train": num_rows}, {"shard_rows": SHARD_ROWS})
     rng = np.random.default_rng(0)

@@ -9,8 +9,10 @@ below.
 """
 
 from tfl.datasets.coverage import find_lost_classes, format_classes, require_coverage
+from tfl.datasets.division import DIVIDE_AGAIN
 from tfl.datasets.files import expand_pattern, is_image_file, list_images
 from tfl.datasets.folder import FOLDER, FolderDataset
+from tfl.datasets.hugging_face import HF
 from tfl.datasets.images import decode_image, image_suffixes, is_image, read_image
 from tfl.datasets.npz import NPZ, NpzDataset
 from tfl.datasets.npz_writer import require_new_npz, write_npz
@@ -29,11 +31,13 @@ from tfl.datasets.sampling import choose_by_class, sample_by_class
 from tfl.datasets.source import BadImage, Dataset, Example, Source, to_text
 from tfl.datasets.splits import select_rows, split_names
 from tfl.datasets.tfds import TFDS, TfdsDataset
+from tfl.datasets.webdataset import WDS
 
-for _source in (NPZ, FOLDER, TFDS):
+for _source in (NPZ, FOLDER, WDS, HF, TFDS):
     register(_source)
 
 __all__ = [
+    "DIVIDE_AGAIN",
     "SOURCES",
     "BadImage",
     "Dataset",

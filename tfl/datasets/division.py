@@ -8,6 +8,7 @@ from typing import Self
 from tfl.specs import DatasetSpec
 
 ALL = "all"  # the one split of such a dataset
+DIVIDE_AGAIN = "more images of these classes, other shares (--val-fraction, --test-fraction) or another --split-seed"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A folder of images, `root/<split>/<class>/*.png`."""
+"""A folder of images, `root/<split>/<class>/*.png` or `root/<class>/*.png`."""
 
 import hashlib
 import os
@@ -7,28 +7,24 @@ from pathlib import Path
 
 import numpy as np
 
-from tfl.datasets.division import hash_key
-from tfl.datasets.images import decode_image, read_bytes, require_image
-from tfl.datasets.layout import describe_loose, read_layout, warn_skipped
+from tfl.datasets.division import ALL, Division, hash_key
+from tfl.datasets.image_files import Examined, examine_image, read_ahead, require_unchanged
+from tfl.datasets.images import decode_image, read_bytes
+from tfl.datasets.layout import Layout, describe_loose, read_layout, warn_skipped
 from tfl.datasets.layout_checks import require_classes, require_splits
 from tfl.datasets.source import BadImage, Dataset, Example, Source, to_text
 from tfl.datasets.splits import split_names
 from tfl.errors import DatasetError
 from tfl.files.paths import expand_user
-from tfl.machine.batching import MAX_BATCH_BYTES, parallel_map
 from tfl.specs import DIGEST_PREFIX, MAX_IMAGE_PIXELS, DatasetSpec
 from tfl.text import to_printable
-
-# Decoded. Two threads on two cores read 0.96 times as many images of 96 x 96 pixels as one does,
-# and 1.4 of 256 x 256.
-SMALL_BYTES = 1 << 15
 
 
 class FolderDataset(Dataset):
     """Images in `root/<split>/<class>/`, in any format that Pillow reads, or HEIC; ids are their relative paths.
 
-    Linked folders are followed. Hidden files and folders, and files with other suffixes, are
-    skipped and counted.
+    Images in `root/<class>/` are divided by tfl: they are the one split `all`. Linked folders are
+    followed. Hidden files and folders, and files with other suffixes, are skipped and counted.
 
     Opening the folder reads every file's header and hashes every file's content: a file that cannot
     be used is known before any time is spent, and a replaced image changes the version. A file that
@@ -36,31 +32,34 @@ class FolderDataset(Dataset):
 
     Args:
       root: the folder.
-      used: the names of the splits that will be used, the training split first; it decides the
-        class names.
+      spec: the splits that will be used, the training split first; it decides the class names. The
+        shares and the seed divide a folder of classes.
       max_image_pixels: most pixels (height x width) that a file may claim in its header; one that
         claims more is bad.
 
     Raises:
       DatasetError: there are no images, a split has a class that the training split lacks, or see
-        `require_classes`.
+        `read_layout` and `require_classes`.
     """
 
-    def __init__(self, root: Path, used: Sequence[str], max_image_pixels: int = MAX_IMAGE_PIXELS) -> None:
+    def __init__(self, root: Path, spec: DatasetSpec, max_image_pixels: int = MAX_IMAGE_PIXELS) -> None:
         self.root = root.resolve()
         self._max_image_pixels = max_image_pixels
         self.name = to_text(Path(self.root.name))
         self._num_above = len(self.root.as_posix().rstrip("/")) + 1
-        self._used = used
-        self._files = self._list_images()
-        self.class_names = tuple(sorted({self._class_of(path) for path in self._files[used[0]]}))
+        self._seed = spec.split_seed
+        layout = read_layout(self.root, split_names(spec))
+        self._class_level = layout.class_level
+        self._used = split_names(spec) if layout.has_splits else [ALL]
+        self.division = None if layout.has_splits else Division.from_spec(spec)
+        self._files = self._list_images(layout)
+        self.class_names = tuple(sorted({self._class_of(path) for path in self._files[self._used[0]]}))
         self.num_rows = {split: len(files) for split, files in self._files.items() if files}
         self._id_hashes: dict[str, np.ndarray] = {}
         self.version, self._bad = self._examine_files()
 
-    def _list_images(self) -> dict[str, list[Path]]:
+    def _list_images(self, layout: Layout) -> dict[str, list[Path]]:
         """Return the image files of every split, sorted by relative path; warn of what is skipped."""
-        layout = read_layout(self.root)
         require_classes(layout, self._used)
         images = {split.name: sorted(split.images, key=self._id_of) for split in layout.splits}
         classes = {split: [self._class_of(path) for path in files] for split, files in images.items()}
@@ -75,20 +74,20 @@ class FolderDataset(Dataset):
         return to_text(self._relative(path))
 
     def _class_of(self, path: Path) -> str:
-        return self._id_of(path).split("/")[1]
+        return self._id_of(path).split("/")[self._class_level]
 
     def _examine_files(self) -> tuple[str, dict[Path, BadImage]]:
         """Return the digest of all paths and contents, and the files that cannot be used."""
         digest, bad = hashlib.sha256(), {}
-        self._good: dict[Path, tuple[bytes, int]] = {}  # the content's digest, and its bytes when decoded
+        self._good: dict[Path, Examined] = {}
         for files in self._files.values():
             for path in files:
-                content_digest, num_bytes, reason = _examine(path, self._relative(path), self._max_image_pixels)
-                digest.update(b"%s\0%s\n" % (self._relative(path), content_digest.encode()))
-                if reason:
-                    bad[path] = BadImage(self._id_of(path), reason)
+                examined = _examine(path, self._relative(path), self._max_image_pixels)
+                digest.update(b"%s\0%s\n" % (self._relative(path), examined.digest_text.encode()))
+                if examined.reason:
+                    bad[path] = BadImage(self._id_of(path), examined.reason)
                 else:
-                    self._good[path] = bytes.fromhex(content_digest), num_bytes
+                    self._good[path] = examined
         return DIGEST_PREFIX + digest.hexdigest(), bad
 
     def known_bad(self, split: str, start: int, stop: int) -> Sequence[BadImage]:
@@ -108,8 +107,9 @@ class FolderDataset(Dataset):
             if good and lost:
                 names = dict.fromkeys(to_printable(self._class_of(path)) for path in lost)
                 suffixes = dict.fromkeys(to_printable(to_text(Path(path.suffix.lower()))) for path in lost)
+                above = f"{split}/" if self.division is None else ""
                 raise DatasetError(
-                    f"none of the {len(lost)} images of {split}/{', '.join(names)} in {self.root} can be used (they "
+                    f"none of the {len(lost)} images of {above}{', '.join(names)} in {self.root} can be used (they "
                     f"end in {' '.join(suffixes)}): {self._bad[lost[0]].reason}",
                     "A class needs an image: repair them, or remove the folder",
                 )
@@ -120,10 +120,10 @@ class FolderDataset(Dataset):
         return np.asarray([label_of[self._class_of(path)] for path in self._files[split]], np.int64)
 
     def id_hashes(self, split: str) -> np.ndarray:
-        """Return a hash of every image's path below its split, uint64 `(n,)`: other images do not change it."""
+        """Return a hash of every image's path from its class on, uint64 `(n,)`: other images do not change it."""
         if split not in self._id_hashes:
-            below = [self._relative(path).split(b"/", 1)[1] for path in self._files[split]]
-            self._id_hashes[split] = np.asarray([hash_key(path) for path in below], np.uint64)
+            below = [self._relative(path).split(b"/", self._class_level)[-1] for path in self._files[split]]
+            self._id_hashes[split] = np.asarray([hash_key(path, self._seed) for path in below], np.uint64)
         return self._id_hashes[split]
 
     def examples(self, split: str, start: int, stop: int) -> Iterator[Example | BadImage]:
@@ -132,12 +132,10 @@ class FolderDataset(Dataset):
     def examples_at(self, split: str, rows: Sequence[int]) -> Iterator[Example | BadImage]:
         """Yield these rows; large images are read by several threads, small ones are faster without."""
         paths = [self._files[split][row] for row in rows]
-        if max(map(self._num_bytes, paths), default=0) < SMALL_BYTES:
-            return map(self._read, paths)
-        return parallel_map(self._read, paths, self._num_bytes, MAX_BATCH_BYTES // 4)
+        return read_ahead(self._read, paths, self._num_bytes)
 
     def _num_bytes(self, path: Path) -> int:
-        return 0 if path in self._bad else self._good[path][1]
+        return 0 if path in self._bad else self._good[path].num_bytes
 
     def _read(self, path: Path) -> Example | BadImage:
         """Read an image.
@@ -148,8 +146,7 @@ class FolderDataset(Dataset):
         if path in self._bad:
             return self._bad[path]
         content = read_bytes(path)
-        if hashlib.sha256(content).digest() != self._good[path][0]:
-            raise DatasetError(f"{to_text(path)} has changed since the command began; give the command again")
+        require_unchanged(content, self._good[path], to_text(path))
         try:
             image = decode_image(content, to_text(path), self._max_image_pixels)
         except DatasetError as error:
@@ -157,25 +154,21 @@ class FolderDataset(Dataset):
         return Example(image, self.class_names.index(self._class_of(path)), self._id_of(path))
 
 
-def _examine(path: Path, relative: bytes, max_image_pixels: int) -> tuple[str, int, str]:
-    """Return a file's sha256 (or `unreadable`), its bytes when decoded, and why it cannot be used (empty if it can)."""
-    digest = "unreadable"
+def _examine(path: Path, relative: bytes, max_image_pixels: int) -> Examined:
+    examined = examine_image(lambda: read_bytes(path), to_text(path), max_image_pixels)
     try:
-        content = read_bytes(path)
-        digest = hashlib.sha256(content).hexdigest()
         relative.decode()
-        return digest, require_image(content, to_text(path), max_image_pixels), ""
-    except (DatasetError, MemoryError) as error:
-        return digest, 0, str(error) or f"{to_text(path)} takes more memory than there is"
     except UnicodeDecodeError:
-        return digest, 0, f"cannot use the image {to_text(path)}: its name is not UTF-8; rename it"
+        reason = f"cannot use the image {to_text(path)}: its name is not UTF-8; rename it"
+        return examined._replace(reason=reason)
+    return examined
 
 
 def _open(path: str, spec: DatasetSpec, max_image_pixels: int) -> FolderDataset:
     folder = expand_user(path)
     if not folder.is_dir():
         raise DatasetError(f"there is no folder {folder}")
-    return FolderDataset(folder, split_names(spec), max_image_pixels)
+    return FolderDataset(folder, spec, max_image_pixels)
 
 
 def _owns(word: str) -> bool:
@@ -185,7 +178,7 @@ def _owns(word: str) -> bool:
 
 FOLDER = Source(
     name="folder",
-    noun="a folder root/<split>/<class>/*.png",
+    noun="a folder root/<class>/*.jpg or root/<split>/<class>/*.jpg",
     open_dataset=_open,
     owns=_owns,
     is_path=True,

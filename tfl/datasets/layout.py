@@ -1,10 +1,13 @@
-"""The layout of a folder of images, `root/<split>/<class>/`."""
+"""The contents of a folder of images, `root/<split>/<class>/` or `root/<class>/`."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tfl.datasets import walk
+from tfl.datasets.division import ALL
+from tfl.datasets.layout_choice import glance, has_splits
 from tfl.datasets.source import to_text
 from tfl.datasets.walk import Listing
 from tfl.errors import DatasetError
@@ -15,18 +18,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class SplitFolder:
-    """The folder of one split."""
+    """The folder of one split; the root itself where the folders in it are classes."""
 
     path: Path
+    name: str
     loose: Listing = field(default_factory=Listing)
     """What is in no class folder."""
     classes: dict[Path, Listing] = field(default_factory=dict)
     """The contents of each class folder; hidden ones are left out."""
-
-    @property
-    def name(self) -> str:
-        """The split's name."""
-        return to_text(Path(self.path.name))
 
     @property
     def listings(self) -> list[Listing]:
@@ -45,31 +44,44 @@ class Layout:
 
     root: Path
     splits: list[SplitFolder]
+    """A folder of classes has a single one, `all`."""
     loose: Listing
+    class_level: int = 1
+    """Which part of an image's relative path is its class: 1, or 0 in a folder of classes."""
+
+    @property
+    def has_splits(self) -> bool:
+        """Whether the folders in the root are splits; else they are classes."""
+        return self.class_level == 1
 
 
-def read_layout(root: Path) -> Layout:
+def read_layout(root: Path, used: Sequence[str]) -> Layout:
     """List every folder of `root` that is not hidden; links are followed.
 
+    Args:
+      used: the names of the splits in use.
+
     Raises:
-      DatasetError: `root` cannot be listed.
+      DatasetError: `root` cannot be listed; or see `has_splits`.
     """
-    loose, splits = Listing(), []
     try:
         entries = walk.scan(root)
     except OSError as error:
         raise DatasetError(f"cannot list the folder {root}: {error.strerror}") from error
+    if not has_splits(root, glance(entries), used):
+        return Layout(root, [_read_split(root, ALL)], Listing(), class_level=0)
+    loose, splits = Listing(), []
     for entry in entries:
         is_hidden = walk.is_hidden_name(entry.path)
         if entry.kind != "folder":
             loose.add_file(entry, is_hidden)
         elif not is_hidden:
-            splits.append(_read_split(entry.path))
+            splits.append(_read_split(entry.path, to_text(Path(entry.path.name))))
     return Layout(root, splits, loose)
 
 
-def _read_split(path: Path) -> SplitFolder:
-    split = SplitFolder(path)
+def _read_split(path: Path, name: str) -> SplitFolder:
+    split = SplitFolder(path, name)
     try:
         entries = walk.scan(path)
     except OSError as error:
@@ -116,6 +128,8 @@ def warn_skipped(layout: Layout) -> None:
 
 def describe_loose(layout: Layout) -> str:
     """Return a hint for a folder whose images are in no class folder, or nothing."""
+    if layout.loose.images:
+        return f"; {len(layout.loose.images)} images are directly in it, in no class folder"
     splits = [split for split in layout.splits if split.loose.images]
     if not splits:
         return ""

@@ -7,6 +7,7 @@ from pathlib import Path
 from tfl.datasets import walk
 from tfl.datasets.images import image_suffixes
 from tfl.datasets.layout import Layout, SplitFolder
+from tfl.datasets.layout_choice import LAYOUTS, advise_on_flags
 from tfl.datasets.source import to_text
 from tfl.datasets.walk import Identity, Listing
 from tfl.errors import DatasetError
@@ -27,14 +28,14 @@ def require_splits(root: Path, classes: Mapping[str, Sequence[str]], used: Seque
     found = [split for split, of_split in classes.items() if of_split]
     if not found:
         raise DatasetError(
-            f"{root} holds no images: expected root/<split>/<class>/ with files ending in "
+            f"{root} holds no images: expected {LAYOUTS} with files ending in "
             f"{' '.join(sorted(image_suffixes()))}{hint}"
         )
     missing = [split for split in used if split not in found]
     if missing:
         raise DatasetError(
             f"{root} has no images in the split(s) {', '.join(missing)}; it has {', '.join(found)} "
-            f"(an empty string leaves a role out: --test-split ''){hint}"
+            f"(an empty string leaves a role out: --test-split ''){advise_on_flags(found)}{hint}"
         )
     known = set(classes[used[0]])
     for split in used:
@@ -59,7 +60,7 @@ def require_classes(layout: Layout, used: Sequence[str]) -> None:
     _refuse_empty(layout.root, splits)
     if any(split.images for split in splits):  # else the root has another layout, which is reported later
         _refuse_loose(layout.root, [layout.loose])
-    _refuse_shared(layout.root, splits)
+    _refuse_shared(layout, splits)
 
 
 def _refuse_unreadable(root: Path, splits: Iterable[SplitFolder]) -> None:
@@ -78,7 +79,7 @@ def _refuse_loose(root: Path, listings: Iterable[Listing]) -> None:
         raise DatasetError(
             f"{root} has images in no class folder, {len(paths)} in all:",
             *first_lines([_shorten(root, path) for path in paths]),
-            "expected root/<split>/<class>/: move them into the folders of their classes, or out of the dataset",
+            f"expected {LAYOUTS}: move them into the folders of their classes, or out of the dataset",
         )
 
 
@@ -107,12 +108,13 @@ def _describe(listing: Listing) -> str:
     return next(iter(listing.repeated.values()), "it is empty")
 
 
-def _refuse_shared(root: Path, splits: Iterable[SplitFolder]) -> None:
+def _refuse_shared(layout: Layout, splits: Iterable[SplitFolder]) -> None:
     """Refuse a folder that belongs to two classes: each of its images would have two labels."""
+    root = layout.root
     owners: dict[Identity, Path] = {}
     for class_folder, identity, path in _list_class_folders(splits):
         other = owners.setdefault(identity, path)
-        class_of_other = other.relative_to(root).parts[1]
+        class_of_other = other.relative_to(root).parts[layout.class_level]
         if class_of_other != class_folder.name:
             raise DatasetError(
                 f"{_shorten(root, other)} and {_shorten(root, path)} are the same folder of {root}, in two classes: "

@@ -93,9 +93,9 @@ def find_source(word: str) -> tuple[Source, str]:
 def make_findable(word: str) -> str:
     """Return a user's word for a dataset as it can be found from any working directory: paths become absolute."""
     source, location = find_source(word)
-    if not source.is_path:
+    if not source.is_path or source.is_name(location):
         return word
-    path = str(expand_user(location).resolve())
+    path = source.make_absolute(location)
     return path if source.owns(path) else source.prefix + path
 
 
@@ -107,7 +107,7 @@ def find_recorded(word: str, dataset: DatasetSpec) -> tuple[str, bool]:
       dataset: the cache's resolved spec.
     """
     source, location = _split_prefix(word) or (None, word)
-    if source is not None and not source.is_path:
+    if source is not None and (not source.is_path or source.is_name(location)):
         return word, False
     path = expand_user(location)
     has_digest = dataset.version.startswith(DIGEST_PREFIX)

@@ -6,6 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
+from tfl.datasets.division_report import report_division
 from tfl.datasets.source import Dataset
 from tfl.datasets.splits import HashRange, Interval, format_percent, select_rows
 from tfl.errors import DatasetError
@@ -24,6 +25,7 @@ def resolve_spec(spec: DatasetSpec, dataset: Dataset) -> DatasetSpec:
         there are fewer than two classes, or two of one name.
     """
     _require_classes(dataset)
+    typed = spec
     if dataset.division is not None:
         spec = dataset.division.use_parts(spec)
     selected = {role: select_rows(dataset, split) for role, split in spec.roles.items()}
@@ -35,7 +37,7 @@ def resolve_spec(spec: DatasetSpec, dataset: Dataset) -> DatasetSpec:
                 f"{overlap} of {piece.split!r}; choose splits that do not overlap"
             )
     splits = {role: "+".join(map(str, selected.get(role, []))) for role in ROLES}
-    return replace(
+    resolved = replace(
         spec,
         dataset=dataset.name,
         version=dataset.version,
@@ -45,6 +47,8 @@ def resolve_spec(spec: DatasetSpec, dataset: Dataset) -> DatasetSpec:
         val_fraction=DatasetSpec.val_fraction,  # the splits say it now
         test_fraction=DatasetSpec.test_fraction,
     )
+    report_division(dataset, typed, resolved)
+    return resolved
 
 
 def _require_classes(dataset: Dataset) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfl.datasets.division import Division
+from tfl.files.paths import expand_user
 from tfl.specs import DatasetSpec
 
 
@@ -82,6 +83,11 @@ def owns_no_word(word: str) -> bool:
     return False
 
 
+def make_absolute(path: str) -> str:
+    """Return a path as it can be found from any working directory."""
+    return str(expand_user(path).resolve())
+
+
 @dataclass(frozen=True)
 class Source:
     """One kind of dataset. A word such as `folder:photos` chooses it by its prefix."""
@@ -89,7 +95,7 @@ class Source:
     name: str
     """The prefix without its colon."""
     noun: str
-    """Completes "expected ..." in messages: "a folder root/<split>/<class>/*.png"."""
+    """Completes "expected ..." in messages: "an .npz file"."""
     open_dataset: Callable[[str, DatasetSpec, int], Dataset]
     """Open the dataset that a word without prefix names. The other arguments are the spec, whose
     splits will be used, and the most pixels that an image file may claim in its header."""
@@ -98,7 +104,11 @@ class Source:
     keys: frozenset[str] = frozenset()
     """The fields of a DatasetSpec that end in `_key` and that datasets of this source understand."""
     is_path: bool = False
-    """Whether words are paths of files on this machine."""
+    """Whether words are paths of files on this machine; see `is_name`."""
+    is_name: Callable[[str], bool] = owns_no_word
+    """Return whether a word of a source of paths is a name all the same, such as that of a dataset on a hub."""
+    make_absolute: Callable[[str], str] = make_absolute
+    """Return a path, or whatever the source takes for one, as it can be found from any working directory."""
     is_fallback: bool = False
     """Whether a word without prefix that no source owns goes to this one; true of a single source."""
 

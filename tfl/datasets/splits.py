@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfl.datasets.division import ALL
+from tfl.datasets.division import ALL, DIVIDE_AGAIN
 from tfl.datasets.source import BadImage, Dataset, Example
 from tfl.errors import DatasetError, SpecError
 from tfl.specs import DatasetSpec
@@ -116,15 +116,22 @@ def select_rows(dataset: Dataset, split: str) -> list[Interval | HashRange]:
         if term.name not in _list_splits(dataset):
             raise DatasetError(
                 f"{dataset.name} has no split {term.name!r}; it has {', '.join(_list_splits(dataset)) or 'none'} "
-                "(an empty string leaves a role out: --test-split '')"
+                f"(an empty string leaves a role out: --test-split ''){_advise_on_share(dataset, term.name)}"
             )
         piece = _select(dataset, term, split)
         if len(piece.rows) == 0:
             num_rows = sum(dataset.num_rows.values()) if dataset.division else dataset.num_rows[term.name]
             of = dataset.name if dataset.division else repr(term.name)
-            raise DatasetError(f"split {split!r} chooses no image: {of} has {num_rows} rows")
+            advice = f"; give {DIVIDE_AGAIN}" if dataset.division else ""
+            raise DatasetError(f"split {split!r} chooses no image: {of} has {num_rows} rows{advice}")
         pieces.append(piece)
     return pieces
+
+
+def _advise_on_share(dataset: Dataset, name: str) -> str:
+    """Return the flag that gives images to a part that has none, or nothing if there is no such flag."""
+    has_flag = dataset.division is not None and name in ("val", "test")
+    return f"; give it a share: --{name}-fraction" if has_flag else ""
 
 
 def _list_splits(dataset: Dataset) -> list[str]:

@@ -55,12 +55,16 @@ def require_coverage(counts: dict[Role, np.ndarray] | None, dataset: Dataset, se
     Raises:
       DatasetError: see `datasets.require_coverage`.
     """
+    choose = (
+        "choose other splits (rows may be sorted by class; a percent slice of a folder, 'train[:50%]', takes the same "
+        "share of every class)"
+    )
     datasets.require_coverage(
         counts or {},
         dataset.class_names,
         title=f"the splits of {dataset.name} lose classes:",
-        advice="choose other splits (rows may be sorted by class; a percent slice of a folder, 'train[:50%]', takes "
-        "the same share of every class), or accept them as they are: --allow-missing-classes",
+        advice=f"{choose if dataset.division is None else 'give ' + datasets.DIVIDE_AGAIN}, or accept them as they "
+        "are: --allow-missing-classes",
         is_allowed=settings.allow_missing_classes,
     )
 

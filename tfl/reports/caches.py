@@ -40,8 +40,9 @@ def format_cache(inspection: "Inspection | PartialInspection") -> Iterator[str]:
     yield f"{inspection.path}: {inspection.bytes:,} bytes, format {inspection.format}"
     yield f"fingerprint  {inspection.fingerprint}"
     for name, part in (("features", inspection.spec.features), ("dataset", inspection.spec.dataset)):
-        fields = (f"{key} {_format_value(value)}" for key, value in sorted(asdict(part).items()) if value)
-        yield f"{name:<11}  {', '.join(fields)}"
+        stated = asdict(part).keys() - part.list_omitted_fields()
+        values = {key: getattr(part, key) for key in sorted(stated)}
+        yield f"{name:<11}  {', '.join(f'{key} {_format_value(value)}' for key, value in values.items() if value)}"
     yield f"{'views':<11}  {' '.join(inspection.spec.views)}"
     yield from _describe_file(inspection) if isinstance(inspection, Inspection) else _describe_partial(inspection)
 

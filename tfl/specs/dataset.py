@@ -17,7 +17,7 @@ class DatasetSpec(Spec):
     """The images, and the use of each split."""
 
     dataset: str = "cifar10"
-    """A TFDS name, a folder `root/<split>/<class>/*.png`, or an .npz file.
+    """A TFDS name, a folder `root/<class>/*.jpg` or `root/<split>/<class>/*.jpg`, or an .npz file.
     A prefix says which it is: `tfds:cifar10`, `folder:photos`, `npz:images.npz`."""
     train_split: str = "train"
     """Split to train on. Slices are written as in TFDS: 'train[:4000]', 'train[:8%]'.
