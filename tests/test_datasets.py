@@ -835,7 +835,7 @@ def test_names_that_tfds_hands_to_others_are_refused(name, monkeypatch):
 
 
 def test_unknown_name_says_what_is_expected():
-    with pytest.raises(DatasetError, match="'no_such_set' is not an .npz file, a folder or a TensorFlow Datasets name"):
+    with pytest.raises(DatasetError, match="'no_such_set' is not an .npz file, a table, a folder or a TensorFlow"):
         datasets.open_dataset(DatasetSpec(dataset="no_such_set"))
 
 

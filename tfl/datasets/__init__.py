@@ -1,4 +1,4 @@
-"""Labelled images by row, from TensorFlow Datasets, a folder of images or an .npz file.
+"""Labelled images by row, from TensorFlow Datasets, a folder of images, a table or an .npz file.
 
 Rows are in the dataset's own stored order, so that everything streams and a row number always means
 the same image. A `Dataset` yields `Example`s, with a `BadImage` in the row of each file that cannot
@@ -30,10 +30,11 @@ from tfl.datasets.rows import count_labels, count_rows, list_bad_images, read_ro
 from tfl.datasets.sampling import choose_by_class, sample_by_class
 from tfl.datasets.source import BadImage, Dataset, Example, Source, to_text
 from tfl.datasets.splits import select_rows, split_names
+from tfl.datasets.table import TABLE, TableDataset
 from tfl.datasets.tfds import TFDS, TfdsDataset
 from tfl.datasets.webdataset import WDS
 
-for _source in (NPZ, FOLDER, WDS, HF, TFDS):
+for _source in (NPZ, FOLDER, TABLE, WDS, HF, TFDS):
     register(_source)
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "FolderDataset",
     "NpzDataset",
     "Source",
+    "TableDataset",
     "TfdsDataset",
     "choose_by_class",
     "count_labels",

@@ -61,13 +61,15 @@ def require_unchanged(content: bytes, examined: Examined, name: str) -> None:
 
 
 def read_ahead(
-    read: Callable[[Item], Result], items: Sequence[Item], num_bytes_of: Callable[[Item], int]
+    read: Callable[[Item], Result], items: Sequence[Item], num_bytes_of: Callable[[Item], int], num_threads: int = 0
 ) -> Iterator[Result]:
     """Yield what `read` returns for each item; large images are read by several threads, small ones are faster without.
 
     Args:
       num_bytes_of: bytes of an item's image when decoded.
+      num_threads: threads to read with, however small the images are: they wait for another machine. 0 leaves it to
+        the images' sizes.
     """
-    if max(map(num_bytes_of, items), default=0) < SMALL_BYTES:
+    if num_threads == 0 and max(map(num_bytes_of, items), default=0) < SMALL_BYTES:
         return map(read, items)
-    return parallel_map(read, items, num_bytes_of, MAX_BATCH_BYTES // 4)
+    return parallel_map(read, items, num_bytes_of, MAX_BATCH_BYTES // 4, num_threads)

@@ -93,7 +93,7 @@ def _data_dir() -> str | None:
 
 def _unknown_name(name: str, reason: str) -> DatasetError:
     return DatasetError(
-        f"{name!r} is not an .npz file, a folder or a TensorFlow Datasets name ({reason}); "
+        f"{name!r} is not an .npz file, a table, a folder or a TensorFlow Datasets name ({reason}); "
         "expected for instance cifar10, a folder root/<class>/*.jpg, or images.npz"
     )
 

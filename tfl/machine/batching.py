@@ -34,12 +34,16 @@ def parallel_map(
     items: Iterable[Item],
     num_bytes_of: Callable[[Item], int],
     max_bytes: int = MAX_BATCH_BYTES,
+    num_threads: int = 0,
 ) -> Iterator[Result]:
-    """Yield the result of `work` for each item, in order, computed by one thread for each processor.
+    """Yield the result of `work` for each item, in order, computed by `num_threads` threads.
 
     Two items for each thread are begun before they are asked for, or fewer that take `max_bytes` together.
+
+    Args:
+      num_threads: 0 stands for one thread for each processor.
     """
-    num_threads = count_processors()
+    num_threads = num_threads or count_processors()
     begun: deque[tuple[Future[Result], int]] = deque()
     bytes_begun = 0
     workers = ThreadPoolExecutor(num_threads)

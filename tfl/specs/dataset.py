@@ -17,8 +17,9 @@ class DatasetSpec(Spec):
     """The images, and the use of each split."""
 
     dataset: str = "cifar10"
-    """A TFDS name, a folder `root/<class>/*.jpg` or `root/<split>/<class>/*.jpg`, or an .npz file.
-    A prefix says which it is: `tfds:cifar10`, `folder:photos`, `npz:images.npz`."""
+    """A TFDS name, a folder `root/<class>/*.jpg` or `root/<split>/<class>/*.jpg`, a table of
+    paths and labels (.csv, .tsv, .jsonl, .parquet), or an .npz file.
+    A prefix says which it is: `tfds:cifar10`, `folder:photos`, `table:photos.csv`, `npz:images.npz`."""
     train_split: str = "train"
     """Split to train on. Slices are written as in TFDS: 'train[:4000]', 'train[:8%]'.
     A percent slice of a folder takes about that share of every class.
