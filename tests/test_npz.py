@@ -210,6 +210,62 @@ def test_files_whose_labels_once_meant_other_classes_have_another_version(labels
     assert opened(path).version != digest_of_arrays(path)
 
 
+# --- images of several sizes
+
+SIZES = np.array([[8, 7], [1, 1], [3, 5], [8, 2], [2, 2], [4, 4]])
+RAGGED = [image[:height, :width] for image, (height, width) in zip(IMAGES, SIZES, strict=True)]
+FLAT = {"train_images": np.concatenate([image.reshape(-1) for image in RAGGED]), "train_sizes": SIZES}
+
+
+@pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("block_bytes", [7, 1 << 20])
+def test_images_of_several_sizes(write, block_bytes, tmp_path, monkeypatch):
+    monkeypatch.setattr(stored_array, "BLOCK_BYTES", block_bytes)
+    write(tmp_path / "a.npz", train_labels=LABELS, **FLAT)
+    source = opened(tmp_path / "a.npz")
+    assert source.image_shape is None
+    rows = [5, 0, 3, 1, 2, 4]
+    for row, example in zip(rows, source.examples_at("train", rows), strict=True):
+        np.testing.assert_array_equal(example.image, RAGGED[row])
+        assert (example.label, example.id) == (LABELS[row], f"train_{row:05d}")
+
+
+WRONG_SIZES = {
+    "too few bytes": ({"train_images": FLAT["train_images"][:-1]}, "holds 323 bytes of images, .* sizes are of 324"),
+    "negative": ({"train_sizes": -SIZES}, "an image of the height or width -8"),
+    "huge": ({"train_sizes": SIZES * 2**60}, "their sizes are of"),
+    "one column": ({"train_sizes": SIZES[:, :1]}, r"train_sizes .* is int64 \(6, 1\); expected int64 \(n, 2\)"),
+    "floats": ({"train_sizes": SIZES / 1}, r"train_sizes .* is float64"),
+    "flat floats": ({"train_images": FLAT["train_images"] / 255}, r"train_images .* is float64 .*expected uint8"),
+    "of other rows": ({"train_sizes": SIZES[:5]}, r"train_labels .* is int64 \(6,\); expected integers \(5,\)"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_SIZES)
+def test_sizes_that_are_not_those_of_the_images(name, tmp_path):
+    arrays, message = WRONG_SIZES[name]
+    np.savez(tmp_path / "a.npz", **{"train_labels": LABELS, **FLAT, **arrays})
+    with pytest.raises(DatasetError, match=message):
+        opened(tmp_path / "a.npz")
+
+
+def test_sizes_beside_images_of_one_size_are_another_array(tmp_path):
+    plain, with_sizes = saved(tmp_path / "a.npz"), saved(tmp_path / "b.npz", train_sizes=np.array(["S", "M"]))
+    assert opened(plain).version == opened(with_sizes).version
+
+
+def test_a_changed_byte_of_an_image_of_its_own_size_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(stored_array, "BLOCK_BYTES", 16)
+    np.savez(tmp_path / "a.npz", train_labels=LABELS, **FLAT)
+    source = opened(tmp_path / "a.npz")
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[content.index(RAGGED[2].tobytes()) + 30] ^= 1  # in a block that image 0 is not in
+    (tmp_path / "a.npz").write_bytes(content)
+    assert next(source.examples("train", 0, 1)).image.shape == (8, 7, 3)
+    with pytest.raises(DatasetError, match="a.npz has changed since the command began"):
+        list(source.examples("train", 2, 3))
+
+
 # --- damaged and hostile files
 
 

@@ -1,5 +1,7 @@
 """Sets of TensorFlow Datasets: images by value, or a sentence that names the key, its dtype and shape."""
 
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -30,7 +32,7 @@ def grey(images):
 def store(tmp_path, monkeypatch):
     """A function that stores columns as a set and opens it."""
 
-    def made(features, columns, supervised_keys=None):
+    def made(features, columns, supervised_keys=None, **keys):
         features = F.FeaturesDict(features)
 
         def rows():
@@ -50,7 +52,7 @@ def store(tmp_path, monkeypatch):
         builder = tfds.builder("tiny_set", data_dir=tmp_path)
         monkeypatch.setattr(type(builder.info), "supervised_keys", supervised_keys)
         monkeypatch.setattr(tfds, "builder", lambda name, **where: builder)
-        return datasets.open_dataset(DatasetSpec("tiny_set"))
+        return datasets.open_dataset(DatasetSpec("tiny_set", **keys))
 
     return made
 
@@ -116,7 +118,7 @@ REFUSED = {
     "integers for labels": (
         {"image": F.Image(shape=(8, 9, 3)), "label": np.int64},
         {"image": RGB, "label": LABELS},
-        r"its class labels \[\]; .*label: \w+ int64 \(\)",
+        r"its class labels \[\]; .*label: \w+ int64 \(\).*Choose with --label-key label",
     ),
     "text for labels": (
         {"image": F.Image(shape=(8, 9, 3)), "label": F.Text()},
@@ -126,12 +128,22 @@ REFUSED = {
     "several labels an image": (
         {"image": F.Image(shape=(8, 9, 3)), "labels": F.Sequence(NAMES)},
         {"image": RGB, "labels": [[label, label] for label in LABELS]},
-        r"its class labels \[\]; .*labels: Sequence int64 \(None,\)",
+        r"its class labels \[\]; .*labels holds several of .*labels: Sequence int64 \(None,\)",
     ),
     "two images": (
         {"image": F.Image(shape=(8, 9, 3)), "image2": F.Image(shape=(8, 9, 3)), "label": NAMES},
         {"image": RGB, "image2": RGB, "label": LABELS},
-        r"its images are \['image', 'image2'\]",
+        r"its images are \['image', 'image2'\].*Choose with --image-key image or image2",
+    ),
+    "no labels": (
+        {"image": F.Image(shape=(8, 9, 3)), "score": np.float32},
+        {"image": RGB, "score": np.zeros(COUNT, np.float32)},
+        r"its class labels \[\]; .*the images are unlabelled",
+    ),
+    "objects": (
+        {"image": F.Image(shape=(8, 9, 3)), "objects": F.Sequence({"label": NAMES})},
+        {"image": RGB, "objects": [{"label": [label]} for label in LABELS]},
+        r"objects holds several of one image \(multi-label\), which is not supported",
     ),
 }
 
@@ -141,8 +153,9 @@ def test_what_is_uncertain_is_refused_with_its_key_dtype_and_shape(store, featur
     with pytest.raises(DatasetError, match=described) as error:
         store(features, columns)
     message = str(error.value)
-    assert "an Image of uint8 or uint16 with 1, 3 or 4 channels" in message
-    assert "Write what you need of it to an .npz file" in message
+    assert "; expected one" in message or "is not known; expected an Image of uint8 or uint16" in message
+    assert "It has " in message
+    assert re.search(r"Write what you need of it to an \.npz file|Choose with --(image|label)-key ", message)
     assert "\n" not in message
 
 
@@ -165,3 +178,58 @@ def test_supervised_keys_choose_among_several(store):
     columns = {"image": RGB, "mask": GREY, "label": LABELS}
     source = store(features, columns, supervised_keys=("image", "label"))
     np.testing.assert_array_equal(next(source.examples("train", 0, 1)).image, RGB[0])
+
+
+# ---- keys that a user names
+
+
+def test_the_named_image_is_taken(store):
+    features = {"image": F.Image(shape=(8, 9, 3)), "mask": F.Image(shape=(8, 9, 1)), "label": NAMES}
+    columns = {"image": RGB, "mask": GREY, "label": LABELS}
+    source = store(features, columns, supervised_keys=("image", "label"), image_key="mask")
+    np.testing.assert_array_equal([row.image for row in source.examples("train", 0, COUNT)], grey(GREY))
+
+
+OTHER_LABELS = {
+    "whole numbers from 1": (np.int64, LABELS + 1, ("1", "2", "3")),
+    "whole numbers with gaps": (np.uint8, LABELS.astype(np.uint8) * 5 + 2, ("2", "7", "12")),
+    "text": (F.Text(), [["red", "green", "blue"][label] for label in LABELS], ("blue", "green", "red")),
+    "yes and no": (np.bool_, LABELS == 1, ("False", "True")),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_LABELS)
+def test_named_labels_that_are_not_numbered_from_zero(store, kind):
+    feature, labels, class_names = OTHER_LABELS[kind]
+    source = store(
+        {"image": F.Image(shape=(8, 9, 3)), "kind": feature}, {"image": RGB, "kind": labels}, label_key="kind"
+    )
+    assert source.class_names == class_names
+    rows = list(source.examples("train", 0, COUNT))
+    assert [class_names[row.label] for row in rows] == [str(label) for label in labels]
+    assert source.labels("train").tolist() == [row.label for row in rows]
+    assert [row.label for row in source.examples("train", 2, 4)] == [row.label for row in rows[2:4]]
+    np.testing.assert_array_equal([row.image for row in rows], RGB)
+
+
+WRONG_KEYS = {
+    "no such image": ({"image_key": "img"}, r"tiny_set has no 'img'.*It has image: Image uint8 .*; label: ClassLabel"),
+    "no such label": ({"label_key": "lable"}, "tiny_set has no 'lable'; did you mean label"),
+    "an image for a label": ({"label_key": "image"}, r"its class labels \['image'\]; expected one ClassLabel"),
+    "a label for an image": ({"image_key": "label"}, "cannot use the images of tiny_set, label: ClassLabel int64"),
+    "negative": ({"label_key": "score"}, "score of tiny_set: labels range from -1 to 1; expected 0 or more"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_KEYS)
+def test_keys_that_do_not_fit(store, name):
+    keys, message = WRONG_KEYS[name]
+    features = {"image": F.Image(shape=(8, 9, 3)), "label": NAMES, "score": np.int64}
+    with pytest.raises(DatasetError, match=message):
+        store(features, {"image": RGB, "label": LABELS, "score": LABELS - 1}, **keys)
+
+
+def test_images_without_a_label_are_refused_when_they_are_read(store):
+    source = store({"image": F.Image(shape=(8, 9, 3)), "label": NAMES}, {"image": RGB, "label": [0, 1, 2, -1, -1, 0]})
+    with pytest.raises(DatasetError, match=r"row 3 of 'train' of tiny_set has no label \(-1\); choose splits"):
+        list(source.examples("train", 1, COUNT))

@@ -13,6 +13,7 @@ from tfl.datasets.division import DIVIDE_AGAIN
 from tfl.datasets.files import expand_pattern, is_image_file, list_images
 from tfl.datasets.folder import FOLDER, FolderDataset
 from tfl.datasets.hugging_face import HF
+from tfl.datasets.given_images import GivenImages, store_images
 from tfl.datasets.images import decode_image, image_suffixes, is_image, read_image
 from tfl.datasets.npz import NPZ, NpzDataset
 from tfl.datasets.npz_writer import require_new_npz, write_npz
@@ -44,6 +45,7 @@ __all__ = [
     "Dataset",
     "Example",
     "FolderDataset",
+    "GivenImages",
     "NpzDataset",
     "Source",
     "TableDataset",
@@ -74,6 +76,7 @@ __all__ = [
     "sample_by_class",
     "select_rows",
     "split_names",
+    "store_images",
     "to_text",
     "unregister",
     "write_npz",

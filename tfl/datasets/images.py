@@ -98,7 +98,7 @@ def decode_image(content: bytes, name: str, max_pixels: int = MAX_IMAGE_PIXELS) 
     """
     with open_image(content, name, max_pixels) as image:
         try:
-            return _upright_rgb(image)
+            return convert_opened(image)
         except pixel_limit.TooManyPixelsError as error:  # from a frame or a tile, which is read later than the header
             raise too_large_error(name, error) from error
         except MemoryError as error:  # not a fault of the image
@@ -111,7 +111,12 @@ def decode_image(content: bytes, name: str, max_pixels: int = MAX_IMAGE_PIXELS) 
             raise undecodable_error(name, error) from error
 
 
-def _upright_rgb(image: Any) -> np.ndarray:
+def convert_opened(image: Any) -> np.ndarray:
+    """Return an image that Pillow has opened as `decode_image` does, uint8 RGB `(h, w, 3)`.
+
+    Raises:
+      ValueError: the range of its samples is not known.
+    """
     from PIL import ImageOps
 
     grey = bit_depth.find_deep_grey(image)  # before the image is turned upright, which loses the file's tags

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from tfl.datasets.archive import Archive
+from tfl.datasets.division import ALL, Division, hash_key
 from tfl.datasets.npy import Header
 from tfl.datasets.npz_digest import digest_arrays
-from tfl.datasets.npz_layout import check_split
+from tfl.datasets.npz_layout import SIZES, check_split
 from tfl.datasets.npz_values import list_values, read_class_names, read_labels, read_texts
+from tfl.datasets.ragged_images import RaggedImages
 from tfl.datasets.source import Dataset, Example, Source
 from tfl.datasets.stored_array import StoredArray
 from tfl.errors import DatasetError
@@ -29,16 +31,23 @@ class NpzDataset(Dataset):
     the classes, in ascending order, and their numbers are the names. The file is opened once, and
     every row is checked against the digest that is the dataset's version.
 
+    Images of several sizes are one flat array, see `ragged_images`, with an array `<split>_sizes`.
+    A file whose only split is `all` is divided into parts by its ids.
+
     A file that `write_npz` made also says which dataset it holds, with the digest of its arrays: it
     has the same name, version, rows and ids as that dataset.
+
+    Args:
+      spec: says how a file without splits is divided.
 
     Raises:
       DatasetError: it is not such a file, its arrays have other shapes or dtypes, or have changed
         since `write_npz`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, spec: DatasetSpec = DatasetSpec()) -> None:
         self.path = path
+        self._seed = spec.split_seed
         archive = Archive(path)
         self._splits = [name.removesuffix("_images") for name in archive.names if name.endswith("_images")]
         if not self._splits:
@@ -47,12 +56,18 @@ class NpzDataset(Dataset):
                 f"{path} has no <split>_images array; it has {found}; expected for instance train_images, "
                 "train_labels, test_images and test_labels"
             )
+        if self._splits == [ALL]:
+            self.division = Division.from_spec(spec)
         headers = {name: archive.header(name) for name in archive.names if self._is_used(name)}
+        for split in self._splits:
+            if len(headers[f"{split}_images"].shape) != 1:
+                headers.pop(f"{split}_{SIZES}", None)  # an array of the user's, of which nothing is known
         for split in self._splits:
             check_split(path, split, headers)
         self._arrays = {name: _open_array(archive, name, header) for name, header in headers.items()}
         self._ids = {split: self._read_ids(split) for split in self._splits if f"{split}_ids" in headers}
         self._require_unique_ids()
+        self._images = {split: self._open_images(split) for split in self._splits}
         self.image_shape = self._find_image_shape()
         raw = {split: read_labels(path, split, self._arrays[f"{split}_labels"]) for split in self._splits}
         self.class_names, values = self._find_classes(raw)
@@ -69,7 +84,13 @@ class NpzDataset(Dataset):
         if name in ("class_names", "dataset"):
             return True
         split, _, part = name.rpartition("_")
-        return split in self._splits and part in ("images", "labels", "ids")
+        return split in self._splits and part in ("images", SIZES, "labels", "ids")
+
+    def _open_images(self, split: str) -> "np.ndarray | StoredArray | RaggedImages":
+        images, sizes = self._arrays[f"{split}_images"], self._arrays.get(f"{split}_{SIZES}")
+        if sizes is None:
+            return images
+        return RaggedImages(str(self.path), images, np.asarray(sizes))
 
     def _read_ids(self, split: str) -> list[str]:
         return read_texts(self.path, f"{split}_ids", self._arrays[f"{split}_ids"])
@@ -101,7 +122,9 @@ class NpzDataset(Dataset):
         return names, np.arange(len(names))
 
     def _find_image_shape(self) -> tuple[int, int] | None:
-        """Return height and width of all images; None if they differ by split."""
+        """Return height and width of all images; None if they differ."""
+        if any(f"{split}_{SIZES}" in self._arrays for split in self._splits):
+            return None
         shapes = {self._arrays[f"{split}_images"].shape for split in self._splits}
         sizes = {(shape[1], shape[2]) for shape in shapes}
         return sizes.pop() if len(sizes) == 1 else None
@@ -127,11 +150,21 @@ class NpzDataset(Dataset):
     def labels(self, split: str) -> np.ndarray:
         return self._labels[split]
 
+    def id_hashes(self, split: str) -> np.ndarray | None:
+        """Return the hash of each id, uint64 `(n,)`, of a file without splits; percent slices of others are of rows."""
+        if self.division is None:
+            return None
+        ids = (self._id_of(split, row) for row in range(self.num_rows[split]))
+        return np.asarray([hash_key(id_.encode(), self._seed) for id_ in ids], np.uint64)
+
+    def _id_of(self, split: str, row: int) -> str:
+        ids = self._ids.get(split)
+        return f"{split}_{row:05d}" if ids is None else ids[row]
+
     def examples(self, split: str, start: int, stop: int) -> Iterator[Example]:
-        images, labels, ids = self._arrays[f"{split}_images"], self._labels[split], self._ids.get(split)
+        images, labels = self._images[split], self._labels[split]
         for row in range(start, stop):
-            id_ = f"{split}_{row:05d}" if ids is None else ids[row]
-            yield Example(_convert_to_rgb(images[row]), int(labels[row]), id_)
+            yield Example(_convert_to_rgb(images[row]), int(labels[row]), self._id_of(split, row))
 
 
 def _open_array(archive: Archive, name: str, header: Header) -> np.ndarray | StoredArray:
@@ -148,7 +181,7 @@ def _convert_to_rgb(image: np.ndarray) -> np.ndarray:
 
 
 def _open(path: str, spec: DatasetSpec, max_image_pixels: int) -> NpzDataset:
-    return NpzDataset(expand_user(path))
+    return NpzDataset(expand_user(path), spec)
 
 
 def _owns(word: str) -> bool:

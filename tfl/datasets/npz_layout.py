@@ -9,6 +9,7 @@ from tfl.datasets.npy import Header
 from tfl.errors import DatasetError
 from tfl.text import to_printable
 
+SIZES = "sizes"  # of flat images, see `ragged_images`
 MIN_WIDTH = 5  # of a grey image (n, h, w): a shorter last axis may hold colours
 
 
@@ -20,16 +21,27 @@ def check_split(path: Path, split: str, headers: Mapping[str, Header]) -> None:
         known.
     """
     images, labels, ids = (headers.get(f"{split}_{part}") for part in ("images", "labels", "ids"))
+    sizes = headers.get(f"{split}_{SIZES}")
     assert images is not None
-    if not _are_images(images):
+    if sizes is not None:
+        _check_flat(path, split, images, sizes)
+    elif not _are_images(images):
         expected = f"uint8 (n, h, w, 3), or grey (n, h, w, 1) or (n, h, w){_advise_on_images(images)}"
         raise _wrong_array(path, f"{split}_images", images, expected)
-    num = images.shape[0]
+    num = (sizes or images).shape[0]
     if labels is None or labels.shape not in ((num,), (num, 1)) or labels.dtype.kind not in "iu":
         expected = f"integers ({num},) or ({num}, 1){_advise_on_labels(labels)}"
         raise _wrong_array(path, f"{split}_labels", labels, expected)
     if ids is not None and (ids.shape != (num,) or ids.dtype.kind not in "SU"):
         raise _wrong_array(path, f"{split}_ids", ids, f"text ({num},)")
+
+
+def _check_flat(path: Path, split: str, images: Header, sizes: Header) -> None:
+    """Refuse flat images of several sizes, see `ragged_images`, that are not described as such."""
+    if images.dtype != np.uint8:
+        raise _wrong_array(path, f"{split}_images", images, "uint8")
+    if len(sizes.shape) != 2 or sizes.shape[1] != 2 or sizes.dtype != np.int64:
+        raise _wrong_array(path, f"{split}_{SIZES}", sizes, "int64 (n, 2): height and width of each image")
 
 
 def _wrong_array(path: Path, name: str, header: Header | None, expected: str) -> DatasetError:
@@ -55,6 +67,11 @@ def _advise_on_images(header: Header) -> str:
     }
     if header.dtype != np.uint8:
         return f"; convert them: {conversions[kind]}" if kind in conversions else ""
+    return advise_on_shape(shape)
+
+
+def advise_on_shape(shape: tuple[int, ...]) -> str:
+    """Return how to give an array the shape of images, or nothing if that is not known."""
     if len(shape) == 4 and shape[1] in (1, 3):
         return "; channels come last: `images.transpose(0, 2, 3, 1)`"
     if len(shape) == 4 and shape[3] == 4:
@@ -62,7 +79,9 @@ def _advise_on_images(header: Header) -> str:
     if len(shape) == 4 and shape[3] == 2:
         return "; drop the second channel: `images[..., :1]`"
     if len(shape) in (2, 3):
-        return "; give flat images their shape: `images.reshape(len(images), h, w, 3)`"
+        return (
+            "; give flat images their shape: `images.reshape(len(images), h, w, 3)`; one image alone is `images[None]`"
+        )
     return ""
 
 

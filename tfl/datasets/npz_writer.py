@@ -1,9 +1,13 @@
-"""Writing a dataset to an .npz file, to carry it to a machine without TensorFlow."""
+"""Writing images to an .npz file: a dataset, to carry it to a machine without TensorFlow, or a user's own arrays."""
 
+import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from tfl.datasets.image_spool import ImageSpool, SpooledArray
 from tfl.datasets.npz_digest import digest_arrays
 from tfl.datasets.rows import require_good_images
 from tfl.datasets.source import Dataset
@@ -12,31 +16,62 @@ from tfl.files.scratch import scratch_folder
 from tfl.specs import DIGEST_PREFIX
 
 
+class Identity(NamedTuple):
+    """The name and version that a file records."""
+
+    name: str
+    version: str
+
+
 def write_npz(dataset: Dataset, path: Path) -> None:
     """Write every split of a dataset, in stored order, with the dataset's name and version.
 
-    All images must have one size; the whole dataset is held in memory.
+    All images must have one size.
 
     Raises:
       DatasetError: images differ in size, an image cannot be used, or `path` exists.
     """
     require_new_npz(path)
-    arrays: dict[str, np.ndarray] = {"class_names": np.asarray(dataset.class_names)}
-    for split, count in dataset.num_rows.items():
-        examples = list(require_good_images(dataset.examples(split, 0, count)))
-        shapes = {example.image.shape for example in examples}
-        if len(shapes) > 1:
-            raise DatasetError(f"{dataset.name} has images of {len(shapes)} sizes, which an .npz array cannot hold")
-        arrays[f"{split}_images"] = np.stack([example.image for example in examples])
-        arrays[f"{split}_labels"] = np.asarray([example.label for example in examples], np.int64)
-        arrays[f"{split}_ids"] = np.asarray([example.id.encode() for example in examples])
-    digest = digest_arrays(arrays, dataset.num_rows)
-    arrays["dataset"] = np.asarray([dataset.name, dataset.version, DIGEST_PREFIX + digest.hexdigest()])
+    arrays: dict[str, np.ndarray | SpooledArray] = {"class_names": np.asarray(dataset.class_names)}
     with scratch_folder(path.resolve().parent) as scratch:
+        for split, count in dataset.num_rows.items():
+            labels, ids = [], []
+            with ImageSpool(scratch / f"{split}.pixels") as spool:
+                for example in require_good_images(dataset.examples(split, 0, count)):
+                    spool.add(example.image[None])
+                    labels.append(example.label)
+                    ids.append(example.id.encode())
+            if spool.num_sizes > 1:
+                raise DatasetError(
+                    f"{dataset.name} has images of {spool.num_sizes} sizes, which an .npz array cannot hold"
+                )
+            arrays |= {f"{split}_{part}": array for part, array in spool.finish().items()}
+            arrays[f"{split}_labels"] = np.asarray(labels, np.int64)
+            arrays[f"{split}_ids"] = np.asarray(ids)
         partial = scratch / path.name
-        with partial.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
+        save_arrays(partial, arrays, dataset.num_rows, Identity(dataset.name, dataset.version))
         partial.replace(path)
+
+
+def save_arrays(
+    path: Path, arrays: Mapping[str, np.ndarray | SpooledArray], splits: Iterable[str], identity: Identity
+) -> str:
+    """Write arrays with an identity, block by block; return the digest, `sha256:...`.
+
+    Args:
+      identity: an empty version stands for the digest.
+    """
+    digest: str = DIGEST_PREFIX + digest_arrays(arrays, splits).hexdigest()
+    recorded = np.asarray([identity.name, identity.version or digest, digest])
+    in_memory = {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
+    spooled = {name: array for name, array in arrays.items() if isinstance(array, SpooledArray)}
+    with path.open("wb") as file:
+        np.savez(file, **in_memory, dataset=recorded)  # type: ignore[arg-type]
+    with zipfile.ZipFile(path, "a") as archive:
+        for name, array in spooled.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                array.copy_to(member)
+    return digest
 
 
 def require_new_npz(path: Path) -> None:

@@ -55,17 +55,32 @@ class StoredArray:
                 f"{shorten_name(self._name)} is damaged (its checksum does not match); fetch or write the file again"
             )
 
-    def __getitem__(self, row: int) -> np.ndarray:
-        """Return a copy of one row.
+    def __getitem__(self, rows: int | slice) -> np.ndarray:
+        """Return a copy of one row, or of the rows of a slice without a step.
 
         Raises:
           DatasetError: the file has changed.
         """
-        block, row_in_block = divmod(row, self._block_rows)
+        if isinstance(rows, slice):
+            return self._copy_rows(*rows.indices(len(self))[:2])
+        block, row_in_block = divmod(rows, self._block_rows)
+        return np.array(self._read_once(block)[row_in_block])
+
+    def _copy_rows(self, start: int, stop: int) -> np.ndarray:
+        copied = np.empty((max(0, stop - start), *self.shape[1:]), self.dtype)
+        row = start
+        while row < stop:
+            block, row_in_block = divmod(row, self._block_rows)
+            rows = self._read_once(block)[row_in_block : row_in_block + stop - row]
+            copied[row - start : row - start + len(rows)] = rows
+            row += len(rows)
+        return copied
+
+    def _read_once(self, block: int) -> np.ndarray:
+        """Return the rows of a block; the last block stays in memory."""
         if self._last is None or self._last[0] != block:
             self._last = block, self._read_checked(block)
-        _, rows = self._last
-        return np.array(rows[row_in_block])
+        return self._last[1]
 
     def _read_checked(self, block: int) -> np.ndarray:
         content = self._read(block)

@@ -1,14 +1,16 @@
 """Datasets of TensorFlow Datasets (TFDS), by name."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from tfl.datasets.array_labels import convert_labels, join_labels
 from tfl.datasets.source import Dataset, Example, Source, to_text
+from tfl.datasets.splits import split_names
 from tfl.datasets.tfds_builder import is_known_name, prepared_builder
-from tfl.datasets.tfds_features import TFDS_ID, convert_to_rgb, find_id, find_image_and_label
+from tfl.datasets.tfds_features import TFDS_ID, convert_to_rgb, find_id, find_image, find_label, read_class_names
 from tfl.errors import DatasetError
 from tfl.specs import DatasetSpec
 
@@ -19,45 +21,100 @@ ROWS_PER_PIPELINE = 1 << 14
 
 
 class TfdsDataset(Dataset):
-    """A prepared TFDS dataset whose examples have one image and one class label.
+    """A prepared TFDS dataset whose examples have one image and one label.
+
+    Labels other than a ClassLabel are whole numbers or text: the values that occur in the splits in
+    use are the classes, sorted, and their texts are the names.
 
     Args:
       name: a TFDS name, optionally with config and version (`cifar10`, `cifar10:3.0.2`,
         `horses_or_humans`).
+      spec: names the keys of image and label if they have to be chosen, and the splits in use.
     """
 
     # The stored order is shuffled, so neighbours are of several classes, and each new pipeline
     # takes 0.25 s (CIFAR-10, 2 cores).
     neighbours_read_together = 8
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, spec: DatasetSpec = DatasetSpec()) -> None:
         self._builder = prepared_builder(name)
         info = self._builder.info
         self.name = info.full_name.rsplit("/", 1)[0]
         self.version = str(self._builder.version)
-        self._image_key, self._label_key = find_image_and_label(info, self.name)
+        self._image_key = find_image(info, self.name, spec.image_key)
+        self._label_key = find_label(info, self.name, spec.label_key)
         self._id_key = find_id(info)
-        self.class_names = tuple(info.features[self._label_key].names)
         self.num_rows = {name: split.num_examples for name, split in info.splits.items()}
+        self._labels: dict[str, np.ndarray] = {}  # where they had to be read to know the classes
+        class_names = read_class_names(info.features[self._label_key])
+        self.class_names = self._read_classes(split_names(spec)) if class_names is None else class_names
         height, width, _ = info.features[self._image_key].shape
         self.image_shape = None if None in (height, width) else (height, width)
 
-    def examples(self, split: str, start: int, stop: int) -> Iterator[Example]:
-        for first in range(start, stop, ROWS_PER_PIPELINE):
-            last = min(stop, first + ROWS_PER_PIPELINE)
-            for images, labels, ids in self._read_blocks(split, first, last):
-                for image, label, id_ in zip(convert_to_rgb(images), labels.tolist(), ids, strict=True):
-                    yield Example(image, label, to_text(id_))
+    def _read_classes(self, splits: Sequence[str]) -> tuple[str, ...]:
+        """Read all labels of these splits; keep the class of each row, and return the classes' names.
 
-    def _read_blocks(self, split: str, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield the rows as TFDS decodes them, some together: images `(n, h, w, c)`, labels and ids `(n,)`.
+        Raises:
+          DatasetError: a label is negative or empty.
+        """
+        raw = {}
+        for split in splits:
+            if split in self.num_rows:  # else it is refused later, with the splits that there are
+                blocks = self._read_blocks(split, 0, self.num_rows[split], (self._label_key,))
+                raw[split] = np.concatenate([labels for (labels,) in blocks])
+        joined, lengths = join_labels(list(raw.values()))
+        try:
+            numbers, class_names = convert_labels(joined)
+        except DatasetError as error:
+            raise DatasetError(f"{self._label_key} of {self.name}: {error}") from error
+        self._labels = dict(zip(raw, np.split(numbers, np.cumsum(lengths)[:-1]), strict=True))
+        return class_names
+
+    def labels(self, split: str) -> np.ndarray | None:
+        return self._labels.get(split)
+
+    def examples(self, split: str, start: int, stop: int) -> Iterator[Example]:
+        row, keys = start, (self._image_key, self._label_key, self._id_key)
+        for images, labels, ids in self._read_blocks(split, start, stop, keys):
+            numbers = self._number_labels(split, row, labels)
+            for image, label, id_ in zip(convert_to_rgb(images), numbers.tolist(), ids, strict=True):
+                yield Example(image, label, to_text(id_))
+            row += len(labels)
+
+    def _number_labels(self, split: str, row: int, labels: np.ndarray) -> np.ndarray:
+        """Return the classes of some rows, the first of which is `row`.
+
+        Raises:
+          DatasetError: an image has no label, which TFDS stores as -1.
+        """
+        if split in self._labels:
+            return self._labels[split][row : row + len(labels)]
+        unlabelled = np.flatnonzero(labels < 0)
+        if len(unlabelled):
+            raise DatasetError(
+                f"row {row + unlabelled[0]} of {split!r} of {self.name} has no label ({labels[unlabelled[0]]}); choose "
+                "splits whose images have labels"
+            )
+        return labels
+
+    def _read_blocks(
+        self, split: str, start: int, stop: int, keys: tuple[str, ...]
+    ) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yield features of the rows as TFDS decodes them, some rows together: of each key `(k, ...)`."""
+        for first in range(start, stop, ROWS_PER_PIPELINE):
+            yield from self._read_pipeline(split, first, min(stop, first + ROWS_PER_PIPELINE), keys)
+
+    def _read_pipeline(
+        self, split: str, start: int, stop: int, keys: tuple[str, ...]
+    ) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yield the blocks of one pipeline.
 
         Raises:
           DatasetError: a record cannot be read or decoded, which ends tf.data's pipeline.
         """
         block_rows, row = self._block_rows(), start
         try:
-            pipeline = self._open_pipeline(split, start, stop)
+            pipeline = self._open_pipeline(split, start, stop, keys)
             for arrays in pipeline.batch(block_rows).as_numpy_iterator():
                 yield arrays
                 row += len(arrays[0])
@@ -70,8 +127,8 @@ class TfdsDataset(Dataset):
                 f"`tfl fetch {self.name}`), or choose splits without these rows",
             ) from error
 
-    def _open_pipeline(self, split: str, start: int, stop: int) -> Any:
-        """Return a `tf.data.Dataset` of image, label and id of these rows, in stored order."""
+    def _open_pipeline(self, split: str, start: int, stop: int, keys: tuple[str, ...]) -> Any:
+        """Return a `tf.data.Dataset` of tuples of these features of these rows, in stored order."""
         import tensorflow_datasets as tfds
 
         # One file after the other, unshuffled: the stored order. The ids' `tfds_id` is
@@ -81,9 +138,10 @@ class TfdsDataset(Dataset):
         # core idle, at half the speed (TensorFlow 2.21, 2 cores: 6 of 12 runs; without
         # autotuning 0 of 12).
         config.options.autotune.enabled = False
-        keys = (self._image_key, self._label_key, self._id_key)
         split = f"{split}[{start}:{stop}]"
-        rows = self._builder.as_dataset(split=split, shuffle_files=False, read_config=config)
+        # Labels alone are read without decoding images.
+        labels_alone = None if self._image_key in keys else tfds.decode.PartialDecoding(dict.fromkeys(keys, True))
+        rows = self._builder.as_dataset(split=split, shuffle_files=False, read_config=config, decoders=labels_alone)
         return rows.map(lambda example: tuple(example[key] for key in keys))
 
     def _block_rows(self) -> int:
@@ -95,7 +153,7 @@ class TfdsDataset(Dataset):
 
 
 def _open(name: str, spec: DatasetSpec, max_image_pixels: int) -> TfdsDataset:
-    return TfdsDataset(name)
+    return TfdsDataset(name, spec)
 
 
 TFDS = Source(
@@ -103,5 +161,6 @@ TFDS = Source(
     noun="a TensorFlow Datasets name",
     open_dataset=_open,
     owns=is_known_name,
+    keys=frozenset({"image_key", "label_key"}),
     is_fallback=True,
 )

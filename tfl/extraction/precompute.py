@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from tfl import __version__, datasets, engine
 from tfl.backbones import build_backbone, names_weights_file, require_backbone
 from tfl.cache import Cache, DamagedShardError, PartialCache, ReusableCaches, list_caches, open_cache
+from tfl.datasets import GivenImages
 from tfl.extraction.costs import choose_compute_dtype, log_costs
 from tfl.extraction.extraction import Extraction
 from tfl.extraction.plan import Plan
@@ -45,11 +46,12 @@ logger = logging.getLogger(__name__)
 
 @pin_keras_settings()
 def precompute(
-    features: FeatureSpec,
-    dataset: DatasetSpec,
+    features: FeatureSpec = FeatureSpec(),
+    dataset: DatasetSpec = DatasetSpec(),
     settings: Settings = Settings(),
     on_progress: Callable[[Progress], None] = lambda progress: None,
     views: tuple[View, ...] = ("original",),
+    **given: Unpack[GivenImages],
 ) -> Path:
     """Run the frozen backbone once over every image of every role and leave a cache file.
 
@@ -59,9 +61,16 @@ def precompute(
     and view: adding a view later computes only that view, and a cache with more layers and poolings
     gives the columns that are needed.
 
+    Images may be given in Python, as `images` and `labels`: an array, or a list of arrays, of Pillow
+    images or of paths; or a data-set object of TensorFlow, PyTorch or Keras, which has the labels
+    too. `val` and `test` are further such pairs; without them the images are divided as `dataset`
+    says. `class_names` names the numbers of the classes, and `name` the dataset. Arrays are written
+    once to an .npz file beside the cache, paths to a table.
+
     Args:
       views: computed for every image of every role, see `tfl.specs.VIEWS`; `original` first, the
         others in any order.
+      **given: images and labels in place of a named dataset, see `GivenImages`.
 
     Returns:
       The path of the cache file.
@@ -76,6 +85,8 @@ def precompute(
     """
     require_views(views)
     require_backbone(features.backbone)  # before a dataset is downloaded for a misspelt name
+    if given:
+        dataset = datasets.store_images(given, dataset, settings.cache_dir)
     plan = _make_plan(choose_compute_dtype(features), dataset, settings, views)
     unfinished, path = plan.unfinished, plan.unfinished.path
     if path.exists():
