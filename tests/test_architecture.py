@@ -25,6 +25,7 @@ ROOMS = (
     "runs",
     "artefacts",
     "comparison",
+    "sklearn",
     "reports",
     "cli",
 )
@@ -41,6 +42,7 @@ HOMES = {
     "pillow_heif": {"datasets"},
     "tyro": {"specs", "cli"},
     "scipy": {"heads", "metrics"},
+    "sklearn": {"sklearn"},
     "threadpoolctl": {"heads"},
 }
 
@@ -160,6 +162,10 @@ def test_the_command_line_imports_no_framework():
 
 def test_the_recipes_import_no_framework_and_no_numerics():
     assert not imported_by("import tfl.heads") & {*FRAMEWORKS, "numpy", "scipy"}
+
+
+def test_the_estimators_import_no_framework():
+    assert not imported_by("import tfl.sklearn") & FRAMEWORKS
 
 
 def test_the_check_above_can_fail():

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "scripts"))
 
 import make_docs  # noqa: E402
-from documentation import blocks, hook, kinds, numbers, pictures, recipe_tables, speed_tables, tables  # noqa: E402
+from documentation import blocks, estimator_tables, hook, kinds, numbers, pictures, recipe_tables, speed_tables, tables  # noqa: E402
 from record import Hardware, Result, read_result, write_result  # noqa: E402
 
 README = ROOT / "README.md"
@@ -237,6 +237,19 @@ def test_heads_beside_those_of_other_libraries():
     assert lines[0] == "| 50,000 rows of 2,048 columns | seconds | accuracy, 10,000 test rows |"
     assert lines[2:4] == ["| tfl ridge | 2.00 | 90.00 % |", "| tfl grid | 3.00 |  |"]
     assert lines[-1] == "For each penalty at most 100 iterations of L-BFGS in scikit-learn, 200 in tfl."
+
+
+def test_a_search_with_estimators():
+    results = {"seconds": {"first fit": [10.0], "search": [3.0]}, "accuracy": {"chosen": [0.98], "pixels": [0.95]}}
+    interval = {"chosen": [0.95, 0.99], "pixels": [0.9, 0.98]}
+    findings = {"interval": interval, "fits": 25, "train_images": 1437, "test_images": 360}
+    lines = estimator_tables.tabulate_estimators(result_of(results, findings, {})).splitlines()
+    assert lines[2:4] == [
+        "| first fit: 1,437 images through the network | 10.0 |",
+        "| search on the same images: 25 fits | 3.00 |",
+    ]
+    assert lines[5] == "| classifier | test accuracy, 360 images (95 % interval) |"
+    assert lines[7:] == ["| chosen | 98.00 % (95.00 to 99.00) |", "| pixels | 95.00 % (90.00 to 98.00) |"]
 
 
 def test_what_best_tried():

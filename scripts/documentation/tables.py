@@ -5,7 +5,7 @@ from pathlib import Path
 
 from record import Result, read_result
 
-from documentation import RESULTS, comparison_tables, gpu_tables, recipe_tables, speed_tables
+from documentation import RESULTS, comparison_tables, estimator_tables, gpu_tables, recipe_tables, speed_tables
 from documentation.numbers import format_caption
 
 # The name of a block: the stored results that can fill it (the first that is there), and the function that makes it.
@@ -35,6 +35,7 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[[Result], str]]] = {
     "memory": (("memory", "memory-quick"), speed_tables.tabulate_memory),
     "predict-memory": (("predict_memory", "predict-memory"), speed_tables.tabulate_predict_memory),
     "exported-models": (("exported_models",), speed_tables.tabulate_exported_models),
+    "estimators": (("estimators",), estimator_tables.tabulate_estimators),
     "heads": (("heads",), speed_tables.tabulate_heads),
     "reading": (("reading",), speed_tables.tabulate_reading),
     "recipe-memory": (("recipe_memory",), speed_tables.tabulate_recipe_memory),
@@ -51,6 +52,7 @@ AWAITED = {
     "times-faster": "whole_command.py",
     "whole-command-60000": "whole_command.py --images 60000 --ways 'int8, cold' --repeats 1",
     "calibration": "calibration.py",
+    "estimators": "estimators.py",
     "heads": "heads.py CACHE",
     "best": "best.py CACHE",
     "frozen-features": "frozen_features.py CACHE",

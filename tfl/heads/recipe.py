@@ -96,6 +96,13 @@ class Recipe(ABC):
         """
         raise NotImplementedError(f"the recipe {self.name} has choices: search")
 
+    @property
+    def has_one_setting(self) -> bool:
+        """True if there is nothing to choose, neither a setting nor, as `mlp` does, an epoch."""
+        if not self.has_choices:
+            return True
+        return bool(self.one_setting) and all(len(getattr(self, name)) == 1 for name in self.one_setting)
+
     def with_one_setting(self) -> Self:
         """Return the recipe with one setting, for rows too few to choose on."""
         candidates = {name: one for name, one in self.one_setting.items() if len(getattr(self, name)) > 1}

@@ -26,6 +26,9 @@ from tfl.specs.training import Selection
 
 logger = logging.getLogger(__name__)
 
+Parts = tuple[LabelledFeatures, LabelledFeatures, LabelledFeatures]
+"""The rows to fit on, the rows to choose on, and both together."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -122,11 +125,39 @@ def _read_into_memory(examples: Examples) -> InMemory:
     return InMemory(np.concatenate(features), np.concatenate(labels))
 
 
+def train_on_rows(
+    recipe: Recipe, rows: LabelledFeatures, selection: Selection, class_names: tuple[str, ...]
+) -> Trained:
+    """Train a head on rows in memory that no cache holds.
+
+    If there is something to choose or to calibrate, a part of the rows is for that first.
+
+    Args:
+      selection: its `validation_fraction` and `calibrate` are used; the weights of the classes are
+        those of the rows.
+
+    Raises:
+      RunError: training diverged, or there is no row to choose settings on.
+    """
+    if not recipe.has_choices:
+        head, history = recipe.fit(rows.stacked(), rows.num_classes, class_weights=rows.class_weights)
+        return Trained(head, history=history)
+    if recipe.has_one_setting and not selection.calibrate:
+        found = search(recipe, rows, None)
+        return Trained(found.head, found.trials, Choice(**vars(found.trial), begun=found.begun), found.history)
+    parts = split_rows(rows, selection.validation_fraction, recipe.seed, class_names)
+    return _search_rows(recipe, parts, Listeners())
+
+
 def _train_chosen(task: Task) -> Trained:
     """Choose a setting on validation rows, then fit it on those too."""
     _require_memory(task)
-    fitting, val, everything = _split_rows(task)
-    found = search(task.recipe, fitting, val, task.listeners)
+    return _search_rows(task.recipe, _split_rows(task), task.listeners)
+
+
+def _search_rows(recipe: Recipe, parts: Parts, listeners: Listeners) -> Trained:
+    fitting, val, everything = parts
+    found = search(recipe, fitting, val, listeners)
     assert found.val_logits is not None
     return Trained(
         found.refit(everything),
@@ -141,8 +172,7 @@ def _require_memory(task: Task) -> None:
     require_memory(task.cache, f"the recipe {task.recipe.name}", task.selection, task.recipe.memory_copies)
 
 
-def _split_rows(task: Task) -> tuple[LabelledFeatures, LabelledFeatures, LabelledFeatures]:
-    """Return the rows to fit on, the rows to choose on, and both together."""
+def _split_rows(task: Task) -> Parts:
     cache, selection = task.cache, task.selection
     rows = read_rows(cache, "train", selection)
     if "val" not in cache.num_rows:

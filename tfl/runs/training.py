@@ -76,12 +76,12 @@ def train(
     folder = choose_folder(runs_dir, name, stem)
     with _explain_out_of_memory(task):
         trained = train_head(task)
-    trained, calibration = _calibrate(task, trained)
+    trained, calibration = calibrate_head(trained, recipe, selection)
     metrics = _measure(task, trained, calibration)
     _require_finite_loss(metrics, recipe)
-    record = _make_record(task, trained, calibration, folder, time.monotonic() - started)
+    record = make_record(task, trained, calibration, folder, time.monotonic() - started)
     with scratch_folder(runs_dir) as scratch, redirect_temporary_files():
-        unfinished = _write_run(scratch / folder.name, record, trained, metrics)
+        unfinished = write_run(scratch / folder.name, record, trained, metrics)
         folder = _rename(unfinished, folder, stem)
     trust.mark_own(folder / HEAD)
     return folder
@@ -113,14 +113,18 @@ def _explain_out_of_memory(task: Task) -> Iterator[None]:
 # ---- calibration and metrics
 
 
-def _calibrate(task: Task, trained: Trained) -> tuple[Trained, Calibration]:
-    """Return the head to keep, with the temperature inside if that was asked for, and its calibration."""
+def calibrate_head(trained: Trained, recipe: Recipe, selection: Selection) -> tuple[Trained, Calibration]:
+    """Return the head to keep, with the temperature inside if that was asked for, and its calibration.
+
+    Raises:
+      RunError: the head's weights are not finite.
+    """
     calibration = Calibration()
     if trained.val is not None:
-        calibration = Calibration.fit(*trained.val, is_temperature_folded=task.selection.calibrate)
+        calibration = Calibration.fit(*trained.val, is_temperature_folded=selection.calibrate)
     if calibration.is_temperature_folded and calibration.temperature is not None:
         trained = replace(trained, head=apply_temperature(trained.head, calibration.temperature))
-    require_finite_head(trained.head, task.recipe)
+    require_finite_head(trained.head, recipe)
     return trained, calibration
 
 
@@ -150,7 +154,8 @@ def _require_finite_loss(metrics: MetricsByRole, recipe: Recipe) -> None:
 # ---- the run folder
 
 
-def _make_record(task: Task, trained: Trained, calibration: Calibration, folder: Path, seconds: float) -> RunRecord:
+def make_record(task: Task, trained: Trained, calibration: Calibration, folder: Path, seconds: float) -> RunRecord:
+    """Return what a training was made from."""
     cache = task.cache
     return RunRecord(
         cache=os.path.relpath(cache.path.resolve(), folder.resolve()),
@@ -174,7 +179,7 @@ def _make_record(task: Task, trained: Trained, calibration: Calibration, folder:
     )
 
 
-def _write_run(folder: Path, record: RunRecord, trained: Trained, metrics: MetricsByRole) -> Path:
+def write_run(folder: Path, record: RunRecord, trained: Trained, metrics: MetricsByRole) -> Path:
     """Make the folder, write all files of a run into it, and return it."""
     folder.mkdir()
     trained.head.save(folder / HEAD)
