@@ -23,6 +23,7 @@ ROOMS = (
     "metrics",
     "heads",
     "runs",
+    "exchange",
     "artefacts",
     "comparison",
     "sklearn",

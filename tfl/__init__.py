@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tfl.cache import open_cache
     from tfl.comparison.compare import compare
     from tfl.errors import TflError
+    from tfl.exchange.export_features import export_features
+    from tfl.exchange.import_features import import_features
     from tfl.extraction.fetch import fetch
     from tfl.extraction.precompute import precompute
     from tfl.heads import Best, Grid, Knn, Logistic, Mlp, Recipe, Reference, Ridge
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from tfl.runs.folder import open_run
     from tfl.runs.listing import list_runs
     from tfl.runs.training import train
-    from tfl.specs import Artefact, CacheSpec, DatasetSpec, FeatureSpec, Selection, Settings
+    from tfl.specs import Artefact, CacheSpec, DatasetSpec, FeatureSpec, ImportSettings, Selection, Settings
 
 __all__ = [
     "Artefact",
@@ -37,6 +39,7 @@ __all__ = [
     "DatasetSpec",
     "FeatureSpec",
     "Grid",
+    "ImportSettings",
     "Knn",
     "Logistic",
     "Mlp",
@@ -50,7 +53,9 @@ __all__ = [
     "compare_runs",
     "evaluate",
     "export",
+    "export_features",
     "fetch",
+    "import_features",
     "list_runs",
     "load_model",
     "open_cache",
@@ -67,6 +72,8 @@ _MODULES = {  # of the names above; a test compares them with the imports for ty
     "tfl.cache": ("open_cache",),
     "tfl.comparison.compare": ("compare",),
     "tfl.errors": ("TflError",),
+    "tfl.exchange.export_features": ("export_features",),
+    "tfl.exchange.import_features": ("import_features",),
     "tfl.extraction.fetch": ("fetch",),
     "tfl.extraction.precompute": ("precompute",),
     "tfl.heads": ("Best", "Grid", "Knn", "Logistic", "Mlp", "Recipe", "Reference", "Ridge"),
@@ -74,7 +81,15 @@ _MODULES = {  # of the names above; a test compares them with the imports for ty
     "tfl.runs.folder": ("open_run",),
     "tfl.runs.listing": ("list_runs",),
     "tfl.runs.training": ("train",),
-    "tfl.specs": ("Artefact", "CacheSpec", "DatasetSpec", "FeatureSpec", "Selection", "Settings"),
+    "tfl.specs": (
+        "Artefact",
+        "CacheSpec",
+        "DatasetSpec",
+        "FeatureSpec",
+        "ImportSettings",
+        "Selection",
+        "Settings",
+    ),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -32,6 +32,7 @@ def format_card(manifest: Manifest) -> str:
     """Return the card, in Markdown."""
     artefact = manifest.artefact
     kind = FORMATS[artefact.format]
+    takes_images = manifest.num_features is None
     facts = [f"- {name}: {escape(words)}" for name, words in _list_facts(manifest).items()]
     sections = [
         f"# A classifier of {len(manifest.class_names)} classes\n\nMade by tfl {manifest.tfl}, transfer learning with "
@@ -39,21 +40,47 @@ def format_card(manifest: Manifest) -> str:
         "## What it is\n\n" + "\n".join(facts),
         "## How good it is\n\n" + "\n\n".join(_describe_quality(manifest)),
         "## Limits\n\n" + "\n".join(f"- {sentence}" for sentence in _list_limits(manifest)),
-        "## How to call it\n\n`images` are uint8 RGB `(n, h, w, 3)` in 0..255, of any n, h and w; the model resizes "
-        f"and preprocesses them itself.\n\n```python\n{_find_call(manifest)}\n```\n\n"
-        "From the command line: `tfl predict MODEL photo.jpg`.",
+        f"## How to call it\n\n{_describe_input(manifest)}\n\n```python\n{_find_call(manifest)}\n```\n\n"
+        f"From the command line: `tfl predict MODEL {'photo.jpg' if takes_images else 'features.npz'}`.",
         f"## Can opening it run code?\n\n{kind.safety} `tfl predict` compares every file with its sha256 in `tfl.json` "
         "before it opens it: that finds damage, but does not prove who made the model.",
     ]
-    if kind.serving:
+    if kind.serving and takes_images:
         sections.append(kind.serving.replace("MAX_IMAGE_PIXELS", f"{artefact.max_image_pixels:,}"))
     return "\n\n".join(sections) + "\n"
+
+
+def _describe_input(manifest: Manifest) -> str:
+    """Say what the model takes."""
+    if manifest.num_features is None:
+        return (
+            "`images` are uint8 RGB `(n, h, w, 3)` in 0..255, of any n, h and w; the model resizes and preprocesses "
+            "them itself."
+        )
+    views = ", ".join(manifest.views)
+    mean = f", the mean of the views {views}" if len(manifest.views) > 1 else ""
+    return (
+        f"`features` are float32 `(n, {manifest.num_features})`{mean}, made as those that the head was trained on. "
+        "The model is the head alone: nothing in it makes features of images."
+    )
 
 
 def _find_call(manifest: Manifest) -> str:
     """Return the code that calls the model."""
     kind = FORMATS[manifest.artefact.format]
-    return kind.calls.get(_find_compute_dtype(manifest), kind.call)
+    call = kind.calls.get(_find_compute_dtype(manifest), kind.call)
+    return call if manifest.num_features is None else call.replace("images", "features")
+
+
+def _describe_features(manifest: Manifest) -> str:
+    """Say what made the features."""
+    features = manifest.spec.features
+    if features.is_imported:
+        return f"none; features were imported from a file of {features.weights}, source {features.backbone}"
+    return (
+        f"{features.backbone}, frozen, at {features.image_size} pixels ({features.resize_mode}, "
+        f"{features.interpolation}); weights {features.weights}"
+    )
 
 
 def _find_compute_dtype(manifest: Manifest) -> str:
@@ -63,15 +90,14 @@ def _find_compute_dtype(manifest: Manifest) -> str:
 
 
 def _list_facts(manifest: Manifest) -> dict[str, str]:
-    features, dataset, chosen = manifest.spec.features, manifest.spec.dataset, manifest.chosen
+    dataset, chosen = manifest.spec.dataset, manifest.chosen
     splits = ", ".join(f"{role} {split}" for role, split in dataset.roles.items())
     recipe, settings = (chosen.recipe, chosen.setting) if chosen else (manifest.recipe, manifest.settings)
     quantization = FORMATS[manifest.artefact.format].find_quantization(manifest.artefact.quantize)
     words = quantization.words if quantization else manifest.artefact.quantize
     return {
         "data": f"{dataset.dataset}, version {dataset.version}; {splits}",
-        "backbone": f"{features.backbone}, frozen, at {features.image_size} pixels ({features.resize_mode}, "
-        f"{features.interpolation}); weights {features.weights}",
+        "backbone": _describe_features(manifest),
         "views averaged": ", ".join(manifest.views),
         "head": ", ".join([recipe, *(f"{name} {value}" for name, value in settings.items())]),
         "format": f"{manifest.artefact.format}, weights {words}, computes in {_find_compute_dtype(manifest)}",
@@ -90,7 +116,8 @@ def _describe_quality(manifest: Manifest) -> Iterator[str]:
     measured = manifest.measured
     if measured:
         share = _format_accuracy(measured.accuracy, measured.num_images, measured.accuracy_interval_95)
-        yield f"Test accuracy of this exported model on raw images: {share}."
+        asked = "raw images" if manifest.num_features is None else "features"
+        yield f"Test accuracy of this exported model on {asked}: {share}."
     parity = manifest.parity
     features = "features of the same network" if manifest.substitution else "cached features"
     yield (

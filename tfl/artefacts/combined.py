@@ -22,8 +22,23 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class ModelInput:
+    """What a model takes: the name, dtype and shape of its one input, the shape without the batch's axis."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+IMAGES = ModelInput("images", "uint8", (None, None, 3))
+
+
+@dataclass(frozen=True)
 class Combined:
     """Raw images to a head's answers, in the parts that exported graphs are made of.
+
+    A head on imported features is the same with `presentation` and `network` that do nothing, see
+    `wrap_head`.
 
     Attributes:
       presentation: uint8 images `(n, h, w, 3)` to float32 pixels, view after view:
@@ -35,6 +50,7 @@ class Combined:
       compute_dtype: arithmetic of the network, where a format's runtime has to be told it.
       quantized: the backbone whose int8 network computes the features of each view, instead of
         `network`, if `compute_dtype` is int8.
+      takes: images, or features.
     """
 
     presentation: keras.Model
@@ -44,12 +60,18 @@ class Combined:
     max_image_pixels: int = MAX_IMAGE_PIXELS
     compute_dtype: str = "float32"
     quantized: Backbone | None = None
+    takes: ModelInput = IMAGES
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether it takes images, and not features."""
+        return self.takes == IMAGES
 
     @property
     @pin_keras_settings()
     def model(self) -> keras.Model:
-        """The whole: uint8 `(n, h, w, 3)` to `probabilities (n, c)`, `logits (n, c)` and `class_index (n,)`."""
-        images = keras.Input((None, None, 3), dtype="uint8", name="images")
+        """The whole: what it takes to `probabilities (n, c)`, `logits (n, c)` and `class_index (n,)`."""
+        images = keras.Input(self.takes.shape, dtype=self.takes.dtype, name=self.takes.name)
         features = self.network(self.presentation(images), training=False)  # (n, d)
         logits = self.head(features)  # (n, c)
         answers = {
@@ -110,6 +132,19 @@ def combine(run: Run, head: keras.Model, built: Backbone) -> Combined:
         compute_dtype=built.spec.compute_dtype,
         quantized=built if built.quantized else None,
     )
+
+
+@pin_keras_settings()
+def wrap_head(run: Run, head: keras.Model) -> Combined:
+    """Return a run's head alone, in the form that formats carry: it takes `features`, float32 `(n, d)`."""
+    head.trainable = False
+    takes = ModelInput("features", "float32", (int(head.input_shape[-1]),))
+    return Combined(_do_nothing(takes), _do_nothing(takes), head, run.class_names, takes=takes)
+
+
+def _do_nothing(takes: ModelInput) -> keras.Model:
+    features = keras.Input(takes.shape, dtype=takes.dtype, name=takes.name)
+    return keras.Model(features, layers.Identity()(features))
 
 
 def fold(combined: Combined) -> Combined:

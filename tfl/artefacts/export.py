@@ -1,28 +1,25 @@
 """Export: the combined model, raw images to probabilities, in a format to be shipped, and proven first."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from tfl import __version__, datasets, engine
+from tfl import __version__, engine
 from tfl.artefacts import card, manifest
-from tfl.artefacts.candidate import Candidate, open_candidate
+from tfl.artefacts.candidate import Candidate, OnProgress, open_candidate
 from tfl.artefacts.fresh_process import ComputeLogits, open_in_fresh_process
 from tfl.artefacts.manifest import Manifest, MeasuredAccuracy, Parity, Substitution
-from tfl.artefacts.parity import measure_accuracy, measure_parity
+from tfl.artefacts.parity import measure_parity
 from tfl.artefacts.substitution import measure_substitution
 from tfl.errors import ExportError
 from tfl.files.paths import expand_user
 from tfl.files.scratch import redirect_temporary_files, scratch_folder
 from tfl.machine.keras_settings import pin_keras_settings
-from tfl.machine.progress import Progress
 from tfl.specs import Artefact
 
 __all__ = ["Parity", "export"]
-
-OnProgress = Callable[[Progress], None]
 
 
 class Proof(NamedTuple):
@@ -45,7 +42,8 @@ def export(
     """Write a run's model into the new folder `out`, once a fresh process has loaded it and given the cache's answers.
 
     The model takes `images`, uint8 `(n, h, w, 3)` of any n, h and w, and returns
-    `probabilities (n, c)`, `logits (n, c)` and `class_index (n,)`. A SavedModel does more: see
+    `probabilities (n, c)`, `logits (n, c)` and `class_index (n,)`. Of a run on imported features it
+    is the head alone, and takes `features`, float32 `(n, d)`. A SavedModel does more: see
     `tfl.artefacts.formats.signatures.save`. The folder also holds `tfl.json` (class names, spec,
     recipe, metrics, parity, versions, and the sha256 of each file) and `README.md`, which says what
     the model is and how to call it.
@@ -108,25 +106,13 @@ def _measure_required_accuracy(
     least = candidate.artefact.assert_accuracy_at_least
     if not least:
         return None
-    origin = candidate.origin
-    rows = _report_each(origin.read_rows("test"), origin.cache.num_rows["test"], on_progress)
-    metrics = measure_accuracy(candidate.run, origin, rows, compute_logits)
+    metrics = candidate.measure_accuracy(compute_logits, on_progress)
     if not metrics.accuracy >= least:  # so that NaN is refused too
         raise ExportError(
-            f"the exported model has {metrics.accuracy:.2%} of {metrics.num_rows:,} test images right; "
+            f"the exported model has {metrics.accuracy:.2%} of {metrics.num_rows:,} test {candidate.noun} right; "
             f"at least {least:.2%} was asked for. Nothing was left in place"
         )
     return MeasuredAccuracy(metrics.accuracy, metrics.interval, metrics.num_rows)
-
-
-def _report_each(rows: Iterable[datasets.Example], total: int, on_progress: OnProgress) -> Iterator[datasets.Example]:
-    """Yield the rows, and report each after it has been used."""
-    progress = Progress(total)
-    for row in rows:
-        yield row
-        progress.finished += 1
-        progress.computed += 1
-        on_progress(progress)
 
 
 def _describe(folder: Path, candidate: Candidate, proof: Proof) -> None:
@@ -148,6 +134,7 @@ def _describe(folder: Path, candidate: Candidate, proof: Proof) -> None:
         parity=proof.parity,
         measured=proof.measured,
         substitution=proof.substitution,
+        num_features=None if candidate.combined.takes_images else candidate.origin.cache.num_features,
         files=manifest.hash_files(folder),
         tfl=__version__,
         versions=engine.library_versions() | {name: version(name) for name in candidate.format.packages},

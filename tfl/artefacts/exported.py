@@ -20,11 +20,13 @@ class ExportedModel:
 
     Attributes:
       answer: uint8 images `(n, h, w, 3)` to `probabilities (n, c)`, `logits (n, c)` and
-        `class_index (n,)`.
+        `class_index (n,)`; or float32 features `(n, d)` to the same.
+      num_features: d, if it takes features; None if it takes images.
     """
 
     class_names: tuple[str, ...]
     answer: Answer
+    num_features: int | None = None
 
 
 def open_model(folder: Path) -> ExportedModel:
@@ -44,7 +46,8 @@ def open_model(folder: Path) -> ExportedModel:
         raise FORMATS[name].missing_package_error(error) from error
     except Exception as error:  # each runtime raises its own if it cannot load a file
         raise ExportError(f"{folder} is not a model that `tfl export` made: {shorten_message(error)}") from error
-    return ExportedModel(found.class_names, lambda images: _answer(folder, answer, found.class_names, images))
+    names = found.class_names
+    return ExportedModel(names, lambda batch: _answer(folder, answer, names, batch), found.num_features)
 
 
 def _answer(folder: Path, answer: Answer, class_names: tuple[str, ...], images: np.ndarray) -> dict[str, np.ndarray]:

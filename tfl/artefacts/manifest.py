@@ -7,7 +7,7 @@ from typing import Any
 from tfl.artefacts.formats import FORMATS, detect_format
 from tfl.errors import ExportError, TflError
 from tfl.files import codec, hashing, strict_json
-from tfl.files.codec import Sha256, Share
+from tfl.files.codec import PositiveCount, Sha256, Share
 from tfl.runs.history import Choice
 from tfl.runs.json_files import write_json
 from tfl.runs.metrics import MetricsByRole
@@ -87,6 +87,8 @@ class Manifest:
       files: the sha256 of each file, by its path in the folder.
       versions: of the libraries that made it.
       substitution: None if the network computes as the cached features were computed.
+      num_features: columns of the features that it takes, if it is a head alone; None if it takes
+        images.
     """
 
     class_names: tuple[str, ...]
@@ -107,6 +109,11 @@ class Manifest:
     tfl: str
     versions: dict[str, str]
     substitution: Substitution | None = None
+    num_features: PositiveCount | None = None
+
+    def list_omitted_fields(self) -> list[str]:
+        """Return the field that only models of features have."""
+        return codec.list_none_fields(self, ("num_features",))
 
     def __post_init__(self) -> None:
         if not self.class_names or len(set(self.class_names)) != len(self.class_names):

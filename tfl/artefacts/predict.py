@@ -12,6 +12,7 @@ import numpy as np
 from tfl import datasets
 from tfl.artefacts.decoded import Decoded, decode_windows
 from tfl.artefacts.exported import ExportedModel, open_model, shorten_message
+from tfl.artefacts.feature_inputs import read_features
 from tfl.artefacts.inputs import Image, find_images
 from tfl.errors import DatasetError, ExportError
 from tfl.files.paths import expand_user
@@ -28,7 +29,8 @@ class Prediction:
     """A model's answer for an image.
 
     Attributes:
-      image: its path; bytes that are not UTF-8 as backslash escapes.
+      image: its path, or the id of its row in a file of features; bytes that are not UTF-8 as
+        backslash escapes.
       probabilities: by class name, in 0..1.
     """
 
@@ -52,6 +54,7 @@ def predict(
     """Return the classes of image files, from an exported model alone, in the order of the files.
 
     Args:
+      images: image files; or files of features, if the model takes features: then an answer for each row.
       max_image_pixels: see `predict_each`.
 
     Raises:
@@ -75,15 +78,20 @@ def predict_each(
 ) -> Iterator[Prediction | BadImage]:
     """Yield the answer for each image, in order, batch after batch.
 
+    A model of features answers for each row of files of features, by its id.
+
     Args:
       on_progress: called after each window of images.
       max_image_pixels: most pixels (height x width) that an image may claim in its header; a larger
         one is bad.
 
     Raises:
-      SpecError: `max_image_pixels` is below 1.
+      SpecError: `max_image_pixels` is below 1; or see `read_features`.
     """
     require_max_image_pixels(max_image_pixels)
+    if model.num_features is not None:
+        yield from _answer_files(model, images)
+        return
     progress = Progress(len(images))
     for window in decode_windows(images, max_image_pixels):
         progress.finished += len(window)
@@ -91,6 +99,16 @@ def predict_each(
         yield from _answer_window(model, window)
         window.clear()  # before the next images are decoded
         on_progress(progress)
+
+
+def _answer_files(model: ExportedModel, files: Sequence[Image]) -> Iterator[Prediction]:
+    """Yield the answer for each row of files of features."""
+    assert model.num_features is not None
+    for file in files:
+        for ids, features in read_features(file, model.num_features):
+            outputs = model.answer(features)
+            for place, id_ in enumerate(ids):
+                yield _make_prediction(id_, outputs, place, model.class_names)
 
 
 def _answer_window(model: ExportedModel, window: list[Decoded]) -> list[Prediction | BadImage]:
@@ -120,7 +138,8 @@ def _answer_batch(model: ExportedModel, rows: list[Decoded]) -> list[Prediction 
         if len(rows) > 1:
             return [answer for row in rows for answer in _answer_batch(model, [row])]
         return [BadImage(datasets.to_text(rows[0].path), _describe_failure(rows[0], error))]
-    return [_make_prediction(row, outputs, place, model.class_names) for place, row in enumerate(rows)]
+    names = [datasets.to_text(row.path) for row in rows]
+    return [_make_prediction(name, outputs, place, model.class_names) for place, name in enumerate(names)]
 
 
 def _describe_failure(row: Decoded, error: Exception) -> str:
@@ -132,10 +151,8 @@ def _describe_failure(row: Decoded, error: Exception) -> str:
     )
 
 
-def _make_prediction(
-    row: Decoded, outputs: dict[str, np.ndarray], place: int, class_names: tuple[str, ...]
-) -> Prediction:
+def _make_prediction(name: str, outputs: dict[str, np.ndarray], place: int, class_names: tuple[str, ...]) -> Prediction:
     index = int(outputs["class_index"][place])
     shares = np.asarray(outputs["probabilities"][place]).tolist()
     probabilities = dict(zip(class_names, shares, strict=True))
-    return Prediction(datasets.to_text(row.path), class_names[index], index, probabilities)
+    return Prediction(name, class_names[index], index, probabilities)

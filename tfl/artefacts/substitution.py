@@ -61,6 +61,7 @@ def _measure(candidate: Candidate, role: Role, rows: list[datasets.Example]) -> 
     origin, run = candidate.origin, candidate.run
     positions = origin.find_positions(role, rows)
     cached = [origin.cache.read_rows(role, positions, view=view) for view in run.views]
+    assert candidate.backbone is not None  # a head alone has its own arithmetic
     forward = _prepare_forward(candidate.backbone)
     images = [row.image for row in rows]
     computed = [forward.compute_all(images, view) for view in run.views]

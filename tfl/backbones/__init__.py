@@ -5,6 +5,7 @@ A source of backbones is one file with one `BackboneSource` in it, named here.
 
 from tfl.backbones.applications import KERAS_APPLICATIONS
 from tfl.backbones.backbone import Backbone, build_backbone
+from tfl.backbones.imported import IMPORTED_FEATURES
 from tfl.backbones.registry import (
     SOURCES,
     NamedBackbone,
@@ -18,6 +19,7 @@ from tfl.backbones.registry import (
 from tfl.backbones.source import BackboneSource, Pretrained, pool_maps
 
 register(KERAS_APPLICATIONS)
+register(IMPORTED_FEATURES)
 
 __all__ = [
     "SOURCES",

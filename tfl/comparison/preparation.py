@@ -68,7 +68,7 @@ def prepare(cache: Cache, folder: Path, num_images: int, recipe: Reference, weig
     setup = Setup(
         folder_path=str(folder),
         cache_path=str(cache.path.resolve()),
-        features=replace(cache.spec.features, weights=origin.weights),
+        features=replace(cache.spec.features, weights=origin.weights) if num_images else cache.spec.features,
         recipe=recipe,
         num_classes=cache.num_classes,
         threads=engine.count_threads(),

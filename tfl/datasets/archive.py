@@ -8,6 +8,7 @@ import weakref
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -99,6 +100,20 @@ class Archive:
         array = values.view(header.dtype).reshape(header.shape, order=order)
         array.flags.writeable = False
         return array
+
+    def read_in_blocks(self, header: Header, num_rows: int) -> Iterator[np.ndarray]:
+        """Yield an array in C order in blocks of `num_rows` rows; the last checks the archive's checksum.
+
+        Raises:
+          DatasetError: it is damaged.
+        """
+        with self.reading(), self._zip.open(header.info) as file:
+            file.read(header.start)
+            for start in range(0, header.shape[0], num_rows):
+                count = min(num_rows, header.shape[0] - start)
+                part = replace(header, shape=(count, *header.shape[1:]))
+                yield read_values(file, part).view(header.dtype).reshape(part.shape)
+            file.read(1)
 
     def read_bytes(self, start: int, count: int) -> bytes:
         """Read bytes of the file that was opened; fewer if it has become shorter."""

@@ -42,7 +42,7 @@ def open_dataset(spec: DatasetSpec, max_image_pixels: int = MAX_IMAGE_PIXELS) ->
     source, word = find_source(spec.dataset)
     _require_understood(source, spec)
     dataset = source.open_dataset(word, spec, max_image_pixels)
-    _require_divisible(dataset, spec)
+    require_divisible(dataset, spec)
     return dataset
 
 
@@ -55,8 +55,12 @@ def _require_understood(source: Source, spec: DatasetSpec) -> None:
         raise SpecError(f"{flags} means nothing for {spec.dataset!r}, {source.noun}; it takes {understood}")
 
 
-def _require_divisible(dataset: Dataset, spec: DatasetSpec) -> None:
-    """Refuse shares and a seed for a dataset that has splits of its own."""
+def require_divisible(dataset: Dataset, spec: DatasetSpec) -> None:
+    """Refuse shares and a seed for a dataset that has splits of its own.
+
+    Raises:
+      SpecError: they are given; what to give instead.
+    """
     default = DatasetSpec()
     names = [name for name in DIVIDING if getattr(spec, name) != getattr(default, name)]
     if names and dataset.division is None:

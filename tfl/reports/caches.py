@@ -23,8 +23,8 @@ def tabulate_caches(caches: "Sequence[Overview]") -> Iterator[tuple[str, ...]]:
         features = cache.spec.features
         made = f"{cache.finished / max(1, sum(cache.rows.values())):.0%}"
         rows = ", ".join(f"{role} {count:,}" for role, count in cache.rows.items())
-        views, layers, pooling = map(" ".join, (cache.spec.views, features.layers, features.pooling))
-        yield cache.name, f"{cache.bytes:,}", made, f"{rows}; {views}; {layers} by {pooling}"
+        columns = "imported" if features.is_imported else f"{' '.join(features.layers)} by {' '.join(features.pooling)}"
+        yield cache.name, f"{cache.bytes:,}", made, f"{rows}; {' '.join(cache.spec.views)}; {columns}"
 
 
 def tabulate_networks(networks: "Sequence[NetworkFile]") -> Iterator[tuple[str, ...]]:

@@ -10,6 +10,7 @@ from tfl.specs.artefact import Artefact
 from tfl.specs.cache import CacheSpec, list_differences
 from tfl.specs.dataset import ROLES, DatasetSpec, Role
 from tfl.specs.features import AUTO, FEATURE_REVISION, INT8, LAST_LAYER, ComputeDtype, FeatureSpec, Interpolation
+from tfl.specs.imports import ImportSettings
 from tfl.specs.limits import MAX_IMAGE_PIXELS, MAX_IMAGE_SIZE, require_max_image_pixels
 from tfl.specs.settings import Settings
 from tfl.specs.spec import DIGEST_PREFIX
@@ -31,6 +32,7 @@ __all__ = [
     "ComputeDtype",
     "DatasetSpec",
     "FeatureSpec",
+    "ImportSettings",
     "Interpolation",
     "Role",
     "Selection",

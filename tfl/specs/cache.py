@@ -30,8 +30,7 @@ class CacheSpec(Spec):
     def file_name(self) -> str:
         """`<dataset>-<backbone>-<image_size>-<first 12 digits of the fingerprint>.h5`."""
         dataset = to_file_stem(self.dataset.dataset)
-        backbone, size = self.features.backbone_file_name, self.features.image_size
-        return f"{dataset}-{backbone}-{size}-{self.fingerprint[:12]}.h5"
+        return f"{dataset}-{self.features.file_stem}-{self.fingerprint[:12]}.h5"
 
 
 def list_differences(on_disk: CacheSpec, requested: CacheSpec) -> list[str]:

@@ -1,7 +1,7 @@
 """FeatureSpec: everything that decides the value of one image's features."""
 
-from dataclasses import dataclass
-from typing import Annotated, ClassVar, Final, Literal
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import tyro
 
@@ -14,6 +14,8 @@ LAST_LAYER = "last"
 FLOAT_DTYPES = ("float32", "bfloat16", "float16")
 INT8: Final = "int8"
 AUTO: Final = "auto"
+IMPORTED = "imported:"  # begins the backbone's name where the features were made elsewhere: `imported:clip`
+KNOWN_IF_IMPORTED = ("backbone", "weights", "feature_dtype")  # the fields that then say something
 QUANTIZED_ENDING = ".int8.zip"  # of the name of a quantised network's file
 Pooling = Literal["avg", "max"]
 ComputeDtype = Literal["float32", "bfloat16", "float16", "int8", "auto"]
@@ -67,6 +69,42 @@ class FeatureSpec(Spec):
                 f"quantized_network is for compute_dtype {INT8}, got {self.quantized_network!r} "
                 f"for {self.compute_dtype}"
             )
+        self._require_known()
+
+    def _require_known(self) -> None:
+        """Refuse to say of imported features how they were made: nobody here knows it."""
+        if not self.is_imported:
+            return
+        changed = [
+            field.name
+            for field in fields(self)
+            if field.name not in KNOWN_IF_IMPORTED and getattr(self, field.name) != field.default
+        ]
+        if changed:
+            raise SpecError(f"{', '.join(changed)} means nothing for features that were imported, {self.backbone!r}")
+
+    @property
+    def is_imported(self) -> bool:
+        """True if the features were made elsewhere; `weights` is then the digest of the file that they came in."""
+        return self.backbone.startswith(IMPORTED)
+
+    def list_omitted_fields(self) -> list[str]:
+        """Return the fields that JSON leaves out: of imported features all that only a backbone has."""
+        if self.is_imported:
+            return sorted(field.name for field in fields(self) if field.name not in KNOWN_IF_IMPORTED)
+        return super().list_omitted_fields()
+
+    @classmethod
+    def _find_omissible(cls, values: dict[str, Any]) -> frozenset[str]:
+        if str(values.get("backbone")).startswith(IMPORTED):
+            return frozenset(field.name for field in fields(cls) if field.name not in KNOWN_IF_IMPORTED)
+        return super()._find_omissible(values)
+
+    @property
+    def file_stem(self) -> str:
+        """What a cache's name says of its features: `resnet50-224`, or `imported_clip`."""
+        name = self.backbone_file_name
+        return name if self.is_imported else f"{name}-{self.image_size}"
 
     @property
     def backbone_file_name(self) -> str:

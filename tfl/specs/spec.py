@@ -55,12 +55,18 @@ class Spec:
     def _from_dict(cls, values: Any) -> Self:
         names = _field_names(cls)
         if isinstance(values, dict):
-            names = [name for name in names if name in values or name not in cls.omitted_by_default]
+            omissible = cls._find_omissible(values)
+            names = [name for name in names if name in values or name not in omissible]
         if not isinstance(values, dict) or sorted(values) != sorted(names):
             received = sorted(values) if isinstance(values, dict) else values
             raise SpecError(f"a {cls.__name__} has the fields {sorted(names)}, got {received}")
         hints = typing.get_type_hints(cls)
         return cls(**{name: _from_json_value(hints[name], values[name]) for name in names})
+
+    @classmethod
+    def _find_omissible(cls, values: dict[str, Any]) -> frozenset[str]:
+        """Return the fields that these values need not have."""
+        return cls.omitted_by_default
 
     @property
     def fingerprint(self) -> str:

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from tfl.artefacts.combined import Combined
 
 Answer = Callable[["np.ndarray"], "dict[str, np.ndarray]"]
-"""uint8 images `(n, h, w, 3)` to `probabilities (n, c)`, `logits (n, c)` and `class_index (n,)`."""
+"""uint8 images `(n, h, w, 3)`, or features `(n, d)` for a head alone, to `probabilities (n, c)`, `logits (n, c)` and
+`class_index (n,)`."""
 
 ReadImages = Callable[[], "Sequence[np.ndarray]"]
-"""Returns training images, uint8 `(h, w, 3)` each."""
+"""Returns training images, uint8 `(h, w, 3)` each; or features `(d,)` for a head alone."""
 
 ALL_RESIZE_MODES = ("stretch", "crop", "pad")
 

@@ -4,16 +4,24 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfl.artefacts.combined import Combined
+from tfl.artefacts.combined import IMAGES as TAKES_IMAGES
+from tfl.artefacts.combined import Combined, ModelInput
 
-IMAGES = tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")
 OUTPUTS = ("class_index", "logits", "probabilities")  # in a concrete function's own order
 
 
-def trace(combined: Combined) -> Any:
-    """Return a concrete function of `images`, uint8 `(n, h, w, 3)` of any n, h and w, with the outputs `OUTPUTS`."""
+def specify(takes: ModelInput) -> tf.TensorSpec:
+    """Return the argument of a function of what a model takes."""
+    return tf.TensorSpec((None, *takes.shape), takes.dtype, name=takes.name)
 
-    @tf.function(input_signature=[IMAGES], autograph=False)  # type: ignore[untyped-decorator]
+
+IMAGES = specify(TAKES_IMAGES)
+
+
+def trace(combined: Combined) -> Any:
+    """Return a concrete function of what the model takes, of any n, with the outputs `OUTPUTS`."""
+
+    @tf.function(input_signature=[specify(combined.takes)], autograph=False)  # type: ignore[untyped-decorator]
     def serve(images: Any) -> dict[str, Any]:
         pixels = combined.presentation(pad_empty(images))  # (v * max(n, 1), size, size, 3)
         features = combined.network(pixels, training=False)  # (max(n, 1), d)
@@ -48,7 +56,7 @@ def trace_head(combined: Combined, num_features: int) -> Any:
 def pad_empty(images: Any) -> Any:
     """Return the images, or one black image if there are none: oneDNN's convolutions refuse an empty batch."""
     is_empty = tf.cast(tf.shape(images)[0] == 0, tf.int32)
-    return tf.pad(images, [[0, is_empty], [0, 0], [0, 0], [0, 0]])
+    return tf.pad(images, [[0, is_empty], *([[0, 0]] * (images.shape.rank - 1))])
 
 
 def answers_of(logits: Any) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def save(combined: "Combined", path: Path, quantize: str, read_images: "ReadImag
             converter.target_spec.supported_types = [tf.float16]
         if quantize == "int8":
             images = read_images()
-            converter.representative_dataset = lambda: _as_inputs(images)
+            converter.representative_dataset = lambda: _as_inputs(images, combined.takes.name)
         with warnings.catch_warnings():  # TensorFlow calibrates with an interpreter that it warns of itself
             warnings.filterwarnings("ignore", "\\s*Warning: tf.lite.Interpreter is deprecated", UserWarning)
             path.write_bytes(converter.convert())
@@ -76,9 +76,9 @@ def _save_graph(combined: "Combined", folder: Path) -> None:
 
     # No `graph.pad_empty`: a padding that depends on n makes every later shape unknown to the
     # XNNPACK delegate.
-    @tf.function(input_signature=[graph.IMAGES], autograph=False)  # type: ignore[untyped-decorator]
-    def serve(images: Any) -> dict[str, Any]:
-        features = combined.network(combined.presentation(images), training=False)  # (n, d)
+    @tf.function(input_signature=[graph.specify(combined.takes)], autograph=False)  # type: ignore[untyped-decorator]
+    def serve(batch: Any) -> dict[str, Any]:
+        features = combined.network(combined.presentation(batch), training=False)  # (n, d)
         return graph.answers_of(combined.head(features))
 
     module = tf.Module()
@@ -87,9 +87,9 @@ def _save_graph(combined: "Combined", folder: Path) -> None:
     tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
 
 
-def _as_inputs(images: Any) -> "Iterator[dict[str, np.ndarray]]":
-    """Yield images as the converter takes them, one at a time."""
-    return ({"images": image[None]} for image in images)
+def _as_inputs(images: Any, name: str) -> "Iterator[dict[str, np.ndarray]]":
+    """Yield images or features as the converter takes them, one at a time."""
+    return ({name: image[None]} for image in images)
 
 
 def open_model(path: Path) -> "Answer":
@@ -99,7 +99,8 @@ def open_model(path: Path) -> "Answer":
     interpreter = Interpreter(str(path), num_threads=_count_processors())  # its default is one
     interpreter.allocate_tensors()
     serve = interpreter.get_signature_runner("serving_default")
-    return lambda images: dict(serve(images=images))
+    (name,) = serve.get_input_details()
+    return lambda batch: dict(serve(**{name: batch}))
 
 
 def _count_processors() -> int:

@@ -44,7 +44,7 @@ def make_format() -> "Format":
 
 
 def save(combined: "Combined", path: Path, quantize: str, read_images: "ReadImages") -> None:
-    """Write the file: input `images`, outputs as in every format; class names in its metadata, as JSON."""
+    """Write the file: input `images` or `features`, outputs as in every format; class names as JSON in its metadata."""
     from tfl.machine.packages import require_package
 
     onnx = require_package("onnx", "onnx")
@@ -54,7 +54,7 @@ def save(combined: "Combined", path: Path, quantize: str, read_images: "ReadImag
     if combined.quantized is not None:
         model = _join_int8(combined)
     else:
-        model = onnx_graph.convert_function(graph.trace(combined), ["images"], graph.OUTPUTS)
+        model = onnx_graph.convert_function(graph.trace(combined), [combined.takes.name], graph.OUTPUTS)
     if quantize == "float16":
         _round_weights(model, onnx)
     onnx.helper.set_model_props(model, {"class_names": json.dumps(combined.class_names)})
@@ -94,4 +94,5 @@ def open_model(path: Path) -> "Answer":
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return lambda images: dict(zip(names, session.run(names, {"images": images}), strict=True))
+    (taken,) = session.get_inputs()
+    return lambda batch: dict(zip(names, session.run(names, {taken.name: batch}), strict=True))

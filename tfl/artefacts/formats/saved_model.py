@@ -69,7 +69,8 @@ def save(combined: "Combined", path: Path, quantize: str, read_images: "ReadImag
     """Write the folder of `path`; see `signatures.save`."""
     from tfl.artefacts.formats import signatures
 
-    signatures.save(combined, path.parent, quantize == "float16")
+    save = signatures.save if combined.takes_images else signatures.save_head
+    save(combined, path.parent, quantize == "float16")
 
 
 def open_model(path: Path) -> "Answer":
@@ -81,8 +82,8 @@ def open_model(path: Path) -> "Answer":
 
     def answer(images: "np.ndarray") -> "dict[str, np.ndarray]":
         assert loaded is not None  # keeps the variables, which go when it goes
-        is_encoded = images.dtype.kind == "S"
-        name, argument = ("serve_bytes", "image_bytes") if is_encoded else ("serving_default", "images")
+        name = "serve_bytes" if images.dtype.kind == "S" else "serving_default"
+        (argument,) = signatures[name].structured_input_signature[1]
         found = signatures[name](**{argument: tf.constant(images)})
         return {name: value.numpy() for name, value in found.items()}
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfl.artefacts.combined import Combined
 from tfl.artefacts.decoding import decode
-from tfl.artefacts.formats.graph import IMAGES, answers_of, pad_empty
+from tfl.artefacts.formats.graph import IMAGES, answers_of, pad_empty, specify
 
 IMAGE_BYTES = tf.TensorSpec((None,), tf.string, name="image_bytes")
 
@@ -74,3 +74,21 @@ def save(combined: Combined, folder: Path, is_float16: bool) -> None:
     module.functions = [serve, serve_bytes, features]
     signatures = {"serving_default": serve, "serve_bytes": serve_bytes, "features": features}
     tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
+def save_head(combined: Combined, folder: Path, is_float16: bool) -> None:
+    """Write a SavedModel of a head alone.
+
+    Its one signature, `serving_default`, takes `features`, float32 `(n, d)`, and returns what that
+    of `save` returns.
+    """
+    head, names = Part(combined.head, is_float16), tf.constant(combined.class_names)
+
+    @tf.function(input_signature=[specify(combined.takes)], autograph=False)  # type: ignore[untyped-decorator]
+    def serve(features: Any) -> dict[str, Any]:
+        found = answers_of(head(features))
+        return {**found, "class_name": tf.gather(names, found["class_index"])}
+
+    module = tf.Module()
+    module.weights, module.functions = head.stored, [serve]
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})

@@ -7,15 +7,18 @@ import sys
 
 
 def main() -> None:
-    """Trace the model for images of any number and size."""
+    """Trace the model for images of any number and size, or for any number of features."""
     import keras
     import torch
 
     model = keras.saving.load_model(sys.argv[1], compile=False)
     model.eval()
-    images = torch.zeros((2, 30, 20, 3), dtype=torch.uint8)
-    n, height, width = (torch.export.Dim(name, min=1, max=1 << 16) for name in ("n", "height", "width"))
-    program = torch.export.export(model, (images,), dynamic_shapes=[({0: n, 1: height, 2: width},)], strict=False)
+    (taken,) = model.inputs  # images (n, height, width, 3), or features (n, d)
+    free = {"n": 2, "height": 30, "width": 20}  # of axes that may have any size: an example
+    names = list(free)[: sum(size is None for size in taken.shape)]
+    axes = {axis: torch.export.Dim(name, min=1, max=1 << 16) for axis, name in enumerate(names)}
+    example = torch.zeros([*map(free.get, names), *taken.shape[len(names) :]], dtype=getattr(torch, taken.dtype))
+    program = torch.export.export(model, (example,), dynamic_shapes=[(axes,)], strict=False)
     torch.export.save(program, sys.argv[2])
 
 

@@ -6,6 +6,7 @@ from tfl.cli.commands.compare import Compare
 from tfl.cli.commands.engines import Engines
 from tfl.cli.commands.evaluate import Evaluate
 from tfl.cli.commands.export import Export
+from tfl.cli.commands.features import Features, Import
 from tfl.cli.commands.fetch import Fetch
 from tfl.cli.commands.precompute import Precompute
 from tfl.cli.commands.predict import Predict
@@ -28,5 +29,7 @@ COMMANDS: dict[str, type[Command]] = {
     "caches": Caches,
     "inspect": Inspect,
     "verify": Verify,
+    "features": Features,
+    "import": Import,
     "engines": Engines,
 }
