@@ -12,8 +12,8 @@ from tfl.datasets.coverage import find_lost_classes, format_classes, require_cov
 from tfl.datasets.division import DIVIDE_AGAIN
 from tfl.datasets.files import expand_pattern, is_image_file, list_images
 from tfl.datasets.folder import FOLDER, FolderDataset
-from tfl.datasets.hugging_face import HF
 from tfl.datasets.given_images import GivenImages, store_images
+from tfl.datasets.hugging_face import HF
 from tfl.datasets.images import decode_image, image_suffixes, is_image, read_image
 from tfl.datasets.npz import NPZ, NpzDataset
 from tfl.datasets.npz_writer import require_new_npz, write_npz
