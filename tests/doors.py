@@ -230,6 +230,37 @@ def write_hugging_face(root, photos, **changed):
     return DatasetSpec(f"hf:{root / 'photos'}", id_key="name")
 
 
+def write_paths(root, photos, **changed):
+    """Files, given in Python as a list of their paths."""
+    (root / "images").mkdir()
+    for photo in photos:
+        (root / "images" / photo.name).write_bytes(photo.content)
+    given = {
+        "images": [root / "images" / photo.name for photo in photos],
+        "labels": [photo.label for photo in photos],
+        "ids": [photo.name for photo in photos],
+    }
+    return datasets.store_images(given | changed, DatasetSpec(), root / "cache")
+
+
+def write_latin_path(root):
+    path = os.fsencode(root) + b"/caf\xe9.png"
+    Path(os.fsdecode(path)).write_bytes(PLAIN[0].content)
+    paths = [os.fsdecode(path), *(root / "images" / photo.name for photo in PLAIN[1:])]
+    return write_paths(root, PLAIN, images=paths)
+
+
+def write_images(root, photos, **changed):
+    """Arrays of one size or several, given in Python."""
+    pixels = [photo.pixels for photo in photos]
+    given = {"images": pixels, "labels": [photo.label for photo in photos], "ids": [photo.name for photo in photos]}
+    return datasets.store_images(given | changed, DatasetSpec(), root / "cache")
+
+
+def write_image_arrays(root, images, labels):
+    return datasets.store_images({"images": images, "labels": labels}, DatasetSpec(), root / "cache")
+
+
 FOLDER_FAULTS = {
     "an id twice": "two files have two paths",
     "a label without a name": "a class is named by its folder",
@@ -253,6 +284,44 @@ ALL_DOORS = [
         write_flat,
         faults=FOLDER_FAULTS
         | {"a name that is not UTF-8": (write_latin(write_flat), r"/cat/caf\\xe9.png: its name is not UTF-8; rename")},
+    ),
+    Door(
+        "paths in Python",
+        "table",
+        write_paths,
+        faults={
+            "no image": (lambda root: write_paths(root, []), "there are no images"),
+            "an id twice": (
+                lambda root: write_paths(root, PLAIN, ids=["same"] * len(PLAIN)),
+                "two rows have",
+            ),
+            "a name that is not UTF-8": (write_latin_path, "column path: it is no text that UTF-8 can write"),
+            "a label without a name": (
+                lambda root: write_paths(root, PLAIN, labels=[""] * len(PLAIN)),
+                "labels hold '', which is no name",
+            ),
+            "one class": (lambda root: write_paths(root, TWO_OF_ONE_CLASS), "has one class, 'cat'"),
+        },
+    ),
+    Door(
+        "arrays in Python",
+        "npz",
+        write_images,
+        takes_files=False,
+        write_arrays=write_image_arrays,
+        faults={
+            "no image": (lambda root: write_images(root, []), "there are no images"),
+            "an id twice": (
+                lambda root: write_images(root, PLAIN, ids=["same"] * len(PLAIN)),
+                f"has {len(PLAIN)} ids, of which 1 differ; every image needs its own",
+            ),
+            "a name that is not UTF-8": "texts in Python are Unicode",
+            "a label without a name": (
+                lambda root: write_images(root, PLAIN, labels=np.full(len(PLAIN), 3), class_names=["a", "b"]),
+                "range from 3 to 3; expected 0 to 1",
+            ),
+            "one class": (lambda root: write_images(root, TWO_OF_ONE_CLASS), "has one class, 'cat'"),
+        },
     ),
     Door(
         "npz",
