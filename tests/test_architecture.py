@@ -153,7 +153,7 @@ def test_only_the_terminal_prints():
 
 FRAMEWORKS = {
     *("tensorflow", "keras", "jax", "torch", "h5py", "matplotlib", "tensorflow_datasets"),
-    *("openvino", "nncf"),
+    *("openvino", "nncf", "datasets"),
 }
 
 

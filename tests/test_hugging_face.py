@@ -35,6 +35,14 @@ def make_coloured(count, seed=0):
     return make({"image": cells, "label": labels}, image=IMAGE, label=LABEL), images, labels
 
 
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch):
+    def refuse(*arguments, **options):
+        pytest.fail("the network was asked")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
 @pytest.fixture
 def save(tmp_path):
     """A function that saves a dataset, or one of each split, and returns the word for it."""
@@ -327,6 +335,21 @@ def test_bad_images_are_known_when_the_dataset_is_opened(save, tmp_path):
     assert list(dataset.examples("all", 2, 5)) == [cut, missing, gone]
 
 
+def test_large_images_are_read_by_several_threads_in_their_order(save):
+    images = [np.full((120, 130, 3), shade, np.uint8) for shade in range(40)]
+    cells = [{"bytes": encode(image), "path": None} for image in images]
+    _, examples = open_all(save(make({"image": cells, "label": [0, 1] * 20}, image=IMAGE, label=LABEL)))
+    assert [row.image[60, 60, 0] for row in examples] == list(range(40))
+
+
+def test_an_image_on_another_machine(save):
+    table = make({"image": [CELL, {"bytes": None, "path": "hf://x/y.png"}], "label": [0, 1]}, image=IMAGE, label=LABEL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hugging_face, "_load", lambda word: {"all": table})
+        dataset = datasets.open_dataset(DatasetSpec("hf:./x"))
+    assert "is not on this machine but at hf://x/y.png; `save_to_disk`" in dataset.known_bad("all", 0, 2)[0].reason
+
+
 def test_rows_chosen_by_an_index_are_read_in_its_order(save):
     table, images, _ = make_coloured(9)
     with pytest.MonkeyPatch.context() as patch:
@@ -412,11 +435,6 @@ def test_a_word_that_is_no_name():
 
 def test_offline_the_hub_is_not_asked(monkeypatch):
     """And the message says what to do."""
-
-    def refuse(*arguments, **options):
-        pytest.fail("the network was asked")
-
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     with pytest.raises(AssetError, match="nobody/no-such:x .*HF_HUB_OFFLINE or HF_DATASETS_OFFLINE is set") as error:

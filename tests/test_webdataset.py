@@ -1,6 +1,7 @@
 """Tars of a WebDataset: images by value, the library's own grouping, and tars that would lose samples."""
 
 import io
+import os
 import tarfile
 
 import numpy as np
@@ -274,6 +275,22 @@ def test_a_class_that_the_training_split_lacks(tmp_path):
         open_all(f"wds:{tmp_path}", "train")
 
 
+def test_an_unlabelled_split_that_is_not_used(tmp_path):
+    """And the version does not depend on which splits are used."""
+    write_tar(tmp_path / "train.tar", TWO)
+    write_tar(tmp_path / "val.tar", ONE)
+    write_tar(tmp_path / "test.tar", [("c.png", PNG)])
+    with pytest.raises(DatasetError, match="c of .*test.tar has no label .cls"):
+        open_all(f"wds:{tmp_path}", "train")
+    splits = [("train", "val"), ("train", ""), ("val", "")]
+    specs = [DatasetSpec(f"wds:{tmp_path}", train_split=train, test_split=test) for train, test in splits]
+    opened = [datasets.open_dataset(spec) for spec in specs]
+    assert len({dataset.version for dataset in opened}) == 1
+    assert [row.label for row in opened[1].examples("val", 0, 1)] == [0]
+    with pytest.raises(DatasetError, match="test.tar:c.png has no label"):
+        list(opened[0].examples("test", 0, 1))
+
+
 # --- images
 
 
@@ -304,6 +321,13 @@ def test_bad_images_are_known_when_the_tar_is_opened(tmp_path):
     assert misnamed.id == "\\udcff"
     assert "its name is not UTF-8" in misnamed.reason
     assert list(dataset.examples("all", 2, 4)) == [cut, misnamed]
+
+
+def test_large_images_are_read_by_several_threads_in_their_order(tmp_path):
+    images = [np.full((120, 130, 3), shade, np.uint8) for shade in range(40)]
+    write_tar(tmp_path / "x.tar", list_files(images, [row % 2 for row in range(40)]))
+    _, examples = open_all(tmp_path / "x.tar")
+    assert [row.image[60, 60, 0] for row in examples] == list(range(40))
 
 
 def test_a_class_whose_images_are_all_bad(tmp_path):
@@ -427,6 +451,7 @@ def test_links_are_refused(tmp_path):
         ("wds:x-{0..1.tar", SpecError, "braces of 'x-{0..1.tar' do not match"),
         ("wds:https://example.org/x.tar", DatasetError, "is no file on this machine; .*download it first"),
         ("wds:empty", DatasetError, "empty holds no .tar"),
+        ("wds:pipe", DatasetError, "pipe is not a regular file"),
         ("wds:x-0.tar::x-*.tar", DatasetError, "names x-0.tar twice"),
         ("wds:{x-0,train}.tar", DatasetError, r"names of some tars say their split \(train\).*such as x-0.tar"),
     ],
@@ -436,6 +461,7 @@ def test_words_that_are_refused(tmp_path, monkeypatch, word, error, message):
     write_tar(tmp_path / "x-0.tar", TWO)
     write_tar(tmp_path / "train.tar", TWO)
     (tmp_path / "empty").mkdir()
+    os.mkfifo("pipe")
     with pytest.raises(error, match=message):
         open_all(word)
 

@@ -66,9 +66,13 @@ class ContainedDataset(Dataset):
         self.num_rows = {split: len(rows.ids) for split, rows in splits.items()}
         self._used = [ALL] if is_divided else split_names(spec)
         self._require_used_splits()
-        self.class_names, self._labels = self._find_labels(class_names)
+        self._classes = self._find_classes() if class_names is None else range(len(class_names))
+        self.class_names = name_classes(self._classes) if class_names is None else tuple(class_names)
+        self._labels: dict[str, np.ndarray] = {}
+        for split in self._used:
+            self.labels(split)  # now, because a row may have none
         self._examined: dict[str, list[Examined]] = {}
-        self.version = DIGEST_PREFIX + self._examine_images()
+        self.version = DIGEST_PREFIX + self._examine_images(class_names)
         self._id_hashes: dict[str, np.ndarray] = {}
 
     def _require_used_splits(self) -> None:
@@ -85,19 +89,17 @@ class ContainedDataset(Dataset):
             f"(an empty string leaves a role out: --test-split ''){ways}"
         )
 
-    def _find_labels(self, class_names: Sequence[str] | None) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-        """Return the class names, and the labels of every split in use, int64 `(n,)`."""
+    def _find_classes(self) -> Sequence[Label]:
+        """Return the labels that occur in the first split in use."""
         first = self._splits[self._used[0]]
-        classes = range(len(class_names)) if class_names is not None else find_classes(first.labels, first.name_of)
-        labels = {}
-        for split in self._used:
-            rows = self._splits[split]
-            labels[split] = number_labels(rows.labels, classes, rows.name_of)
-        return tuple(class_names) if class_names is not None else name_classes(classes), labels
+        return find_classes(first.labels, first.name_of)
 
-    def _examine_images(self) -> str:
-        """Examine every image of every split; return the digest of all that decides the dataset's rows."""
-        digest = hashlib.sha256(repr(self.class_names).encode())
+    def _examine_images(self, class_names: Sequence[str] | None) -> str:
+        """Examine every image of every split; return the digest of all that decides the dataset's rows.
+
+        It is the same whichever splits are in use.
+        """
+        digest = hashlib.sha256(repr(class_names and list(class_names)).encode())
         for split, rows in self._splits.items():
             self._examined[split] = []
             for row, (id_, label) in enumerate(zip(rows.ids, rows.labels, strict=True)):
@@ -136,7 +138,14 @@ class ContainedDataset(Dataset):
                 )
 
     def labels(self, split: str) -> np.ndarray:
-        """Return the label of every row of a split in use, int64 `(n,)`."""
+        """Return the label of every row of a split, int64 `(n,)`.
+
+        Raises:
+          DatasetError: the split is not in use, and has a row without a label, or with one that is no class.
+        """
+        if split not in self._labels:
+            rows = self._splits[split]
+            self._labels[split] = number_labels(rows.labels, self._classes, rows.name_of)
         return self._labels[split]
 
     def id_hashes(self, split: str) -> np.ndarray:
@@ -171,4 +180,4 @@ class ContainedDataset(Dataset):
             image = decode_image(content, name, self._max_image_pixels)
         except DatasetError as error:
             return BadImage(rows.ids[row], str(error))
-        return Example(image, int(self._labels[split][row]), rows.ids[row])
+        return Example(image, int(self.labels(split)[row]), rows.ids[row])

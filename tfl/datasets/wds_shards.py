@@ -28,6 +28,9 @@ def find_tars(word: str) -> list[Path]:
     repeated = sorted({to_text(tar) for tar in tars if tars.count(tar) > 1}) if len(set(tars)) < len(tars) else []
     if repeated:
         raise DatasetError(f"{word!r} names {join_first(repeated)} twice; every tar is read once")
+    for tar in tars:
+        if not tar.is_file():  # a pipe may never end
+            raise DatasetError(f"{to_text(tar)} is not a regular file; expected a tar")
     return tars
 
 

@@ -1,7 +1,7 @@
 """WebDataset: images and labels in tars, `wds:shards-{000..009}.tar`.
 
-Python's own tarfile reads them: the library webdataset streams tars from begin to end, and rows are
-read here by number.
+Python's own tarfile reads them: the library webdataset streams tars from beginning to end, and
+rows are read here by number.
 """
 
 import re
@@ -12,6 +12,7 @@ from tfl.datasets.class_labels import Label
 from tfl.datasets.contained import ContainedDataset, Rows
 from tfl.datasets.division import ALL
 from tfl.datasets.source import Source, to_text
+from tfl.datasets.splits import split_names
 from tfl.datasets.tar_index import Extent, Sample, list_samples, read_extent
 from tfl.datasets.wds_samples import SampleReader
 from tfl.datasets.wds_shards import SEPARATOR, find_tars, name_splits
@@ -22,10 +23,15 @@ from tfl.text import to_printable
 
 
 class _Index:
-    """The samples of one split: keys, labels, and where their images lie."""
+    """The samples of one split: keys, labels, and where their images lie.
 
-    def __init__(self, split: str, tars: Sequence[Path], reader: SampleReader) -> None:
+    Args:
+      is_used: whether the split is in use; else its samples may have no label.
+    """
+
+    def __init__(self, split: str, tars: Sequence[Path], reader: SampleReader, is_used: bool) -> None:
         self._above = "" if split == ALL else f"{split}/"
+        self._is_used = is_used
         self._reader = reader
         self._tars: list[Path] = []
         self._images: list[tuple[int, Extent, str]] = []  # number of the tar, place, suffix
@@ -43,7 +49,15 @@ class _Index:
                 self._refuse_twice(sample, extent)
             self._row_of[sample.key] = len(self._images)
             self._images.append((len(self._tars) - 1, extent, suffix))
-            self._labels.append(self._reader.read_label(sample))
+            self._labels.append(self._read_label(sample))
+
+    def _read_label(self, sample: Sample) -> Label | None:
+        try:
+            return self._reader.read_label(sample)
+        except DatasetError:
+            if self._is_used:
+                raise
+            return None
 
     def _refuse_twice(self, sample: Sample, extent: Extent) -> None:
         number, first, _ = self._images[self._row_of[sample.key]]
@@ -76,7 +90,8 @@ class _Index:
 def _open(word: str, spec: DatasetSpec, max_image_pixels: int) -> ContainedDataset:
     reader = SampleReader(spec.image_key.lower().lstrip("."), spec.label_key.lstrip("."))
     tars = name_splits(find_tars(word))
-    splits = {split: _Index(split, of_split, reader).to_rows() for split, of_split in tars.items()}
+    used = [ALL, *split_names(spec)]
+    splits = {split: _Index(split, of_split, reader, split in used).to_rows() for split, of_split in tars.items()}
     return ContainedDataset(_name(word), splits, spec, max_image_pixels)
 
 

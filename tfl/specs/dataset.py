@@ -37,13 +37,14 @@ class DatasetSpec(Spec):
     """Another number divides the images in another way."""
     image_key: str = ""
     """Column of a table, or feature of a TFDS or Hugging Face dataset, that holds the images or their paths; found
-    by its name or type if it is not named."""
+    by its name or type if it is not named. In the tars of a WebDataset: the images' suffix."""
     label_key: str = ""
-    """Column or feature that holds the labels."""
+    """Column or feature that holds the labels; in tars the suffix of a text, or a field of the .json."""
     split_key: str = ""
     """Column of a table that says train, val or test."""
     id_key: str = ""
-    """Column of a table that holds the images' ids; else their paths are their ids."""
+    """Column of a table, or feature of a Hugging Face dataset, that holds the images' ids; else their paths or
+    row numbers are their ids."""
     group_key: str = ""
     """Column of a table whose equal values stay in one part, such as the patient or the camera."""
     version: Annotated[str, tyro.conf.Suppress] = ""
