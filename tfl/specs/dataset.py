@@ -18,7 +18,8 @@ class DatasetSpec(Spec):
 
     dataset: str = "cifar10"
     """A TFDS name, a folder `root/<class>/*.jpg` or `root/<split>/<class>/*.jpg`, a table of
-    paths and labels (.csv, .tsv, .jsonl, .parquet), or an .npz file.
+    paths and labels (.csv, .tsv, .jsonl, .parquet), an .npz file, or, with its prefix, a dataset
+    of Hugging Face (`hf:owner/name`, `hf:./saved`) or tars (`wds:shards-{000..009}.tar`).
     A prefix says which it is: `tfds:cifar10`, `folder:photos`, `table:photos.csv`, `npz:images.npz`."""
     train_split: str = "train"
     """Split to train on. Slices are written as in TFDS: 'train[:4000]', 'train[:8%]'.
