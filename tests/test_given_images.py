@@ -98,6 +98,7 @@ REFUSED = {
     "normalised": (IMAGES / 127.5 - 1, "negative values (-1 to .*undo it (`images * std + mean`"),
     "not finite": (np.where(IMAGES > 200, np.nan, IMAGES), "not finite"),
     "digits of scikit-learn": (IMAGES / 255 * 16, "0 to 1.*neither 0..1 nor 0..255; divide them by the value"),
+    "resampled": (IMAGES * 1.1 - 9, "-9 to 2.*out of 0..255, as bicubic resampling leaves them; clip them"),
     "16 bits": (IMAGES.astype(np.uint16) * 257, "`(images // 257)"),
     "channels first": (IMAGES.transpose(0, 3, 1, 2), "channels come last: `images.transpose(0, 2, 3, 1)`"),
     "one image": (IMAGES[0], "one image alone is `images[None]`"),
@@ -194,6 +195,8 @@ NUMBERED = {
     "numbers with names": ([2, 0], ["a", "b", "c"], [2, 0], ("a", "b", "c")),
     "booleans": ([True, False], None, [1, 0], ("False", "True")),
     "names": (["dog", "cat", "dog"], None, [1, 0, 1], ("cat", "dog")),
+    "whole floats": (np.array([[1.0], [0.0]], np.float32), ["cat", "dog"], [1, 0], ("cat", "dog")),
+    "a list of whole floats": ([3, 1.0], None, [1, 0], ("1", "3")),
     "names in an order": (["dog", "cat"], np.array(["dog", "cat"]), [0, 1], ("dog", "cat")),
     "bytes": (np.array([b"dog", b"cat"]), None, [1, 0], ("cat", "dog")),
     "objects": (np.array(["dog", "cat"], object), None, [1, 0], ("cat", "dog")),
@@ -217,8 +220,11 @@ NOT_LABELS = {
     "empty": (["a", " "], None, "' ', which is no name"),
     "white space": (["a b", "a  b"], None, "differ in white space alone"),
     "two kinds": (["a", 1], None, "of the types int, str"),
-    "floats": ([1.5, 2.0], None, "of the types float"),
-    "an array of floats": (np.array([1.0, 2.0]), None, "`labels.astype('int64')`"),
+    "floats": ([2.0, 1.5], None, "hold 1.5; expected whole numbers"),
+    "an array of floats": (np.array([1.0, 1.5]), None, "labels are float64 (2,) and hold 1.5"),
+    "endless": (np.array([1.0, np.inf]), None, "hold inf; expected whole numbers"),
+    "not a number": (np.array([1.0, np.nan]), None, "row 1 of the labels is without a label"),
+    "dates": (np.array(["2026-01-01"], "M8[D]"), None, "labels are datetime64[D] (1,); expected whole numbers, names"),
     "multi-label": ([[1, 1], [0, 1]], None, "row 0 is 1, 1; .*multi-label"),
     "shares": ([[0.4, 0.6], [0, 1]], None, "`labels.argmax(axis=1)`"),
     "several lengths": ([[1], [1, 2]], None, "multi-label"),
@@ -376,6 +382,15 @@ def test_names_of_a_tensorflow_data_set(tmp_path):
     rows, dataset = store(tmp_path, images=make_tf(labels=np.asarray(NAMES)[LABELS]).batch(8))
     assert dataset.class_names == tuple(NAMES)
     assert rows["all"][1] == tuple(LABELS)
+
+
+def test_names_of_labels_that_are_changed_are_not_taken(tmp_path, caplog):
+    data = Rows()
+    with caplog.at_level(logging.INFO, "tfl"):
+        assert store(tmp_path, images=data)[1].class_names == tuple(NAMES)
+    assert "class names are those of the data set: blue, green, red" in caplog.text
+    data.target_transform = lambda label: 2 - label
+    assert store(tmp_path, images=data)[1].class_names == ("0", "1", "2")
 
 
 @pytest.mark.torch

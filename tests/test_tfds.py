@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from PIL import Image
 
+import tfl
 from tfl import datasets
 from tfl.errors import DatasetError
 from tfl.specs import DatasetSpec
@@ -233,3 +235,26 @@ def test_images_without_a_label_are_refused_when_they_are_read(store):
     source = store({"image": F.Image(shape=(8, 9, 3)), "label": NAMES}, {"image": RGB, "label": [0, 1, 2, -1, -1, 0]})
     with pytest.raises(DatasetError, match=r"row 3 of 'train' of tiny_set has no label \(-1\); choose splits"):
         list(source.examples("train", 1, COUNT))
+
+
+@pytest.mark.usefixtures("tiny_backbone")
+def test_from_named_keys_to_a_prediction(store, features, settings, tmp_path):
+    """The dataset is opened again by the export, with the same keys."""
+    columns = {"image": GREY, "picture": RGB, "kind": LABELS + 1}
+    shapes = {"image": F.Image(shape=(8, 9, 1)), "picture": F.Image(shape=(8, 9, 3)), "kind": np.int64}
+    keys = {"image_key": "picture", "label_key": "kind"}
+    store(shapes, columns, **keys)
+    spec = DatasetSpec("tiny_set", train_split="train[:4]", test_split="train[4:]", **keys)
+    path = tfl.precompute(features, spec, settings)
+    cache = tfl.open_cache(path)
+    assert cache.class_names == ("1", "2", "3")
+    assert [*cache.read("train").labels, *cache.read("test").labels] == LABELS.tolist()
+    run = tfl.train(path, tfl.Ridge(), runs_dir=tmp_path / "runs")
+    assert tfl.export(run, tmp_path / "model", artefact=tfl.Artefact("keras")).same_class == 1
+    files = [tmp_path / f"{row}.png" for row in range(COUNT)]
+    for file, image in zip(files, RGB, strict=True):
+        Image.fromarray(image).save(file)
+    expected = tfl.load_model(run).predict(RGB, verbose=0)  # (n, c)
+    for answer, probabilities in zip(tfl.predict(tmp_path / "model", files), expected, strict=True):
+        assert answer.class_name == "123"[probabilities.argmax()]
+        np.testing.assert_allclose(list(answer.probabilities.values()), probabilities, atol=1e-5)

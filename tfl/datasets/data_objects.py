@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfl.datasets.arrays import has_channels_first, to_array
+from tfl.datasets.npz_values import list_values
 from tfl.errors import DatasetError
 from tfl.text import to_one_line
 
@@ -49,12 +50,14 @@ def find_kind(images: Any) -> DataObject | None:
 def find_class_names(data: Any) -> list[str] | None:
     """Return the class names that a data-set object carries, as those of Keras and torchvision do, or None.
 
-    A DataLoader and a part of a data set hold the data set that has them as `dataset`.
+    A DataLoader and a part of a data set hold the data set that has them as `dataset`. The names of
+    labels that a `target_transform` changes are not known.
     """
-    while data is not None:
+    while data is not None and getattr(data, "target_transform", None) is None:
         for attribute in ("class_names", "classes"):
             names = getattr(data, attribute, None)
             if isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names):
+                logger.info("class names are those of the data set: %s", list_values(names))
                 return list(names)
         data = getattr(data, "dataset", None)
     return None

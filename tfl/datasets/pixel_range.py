@@ -6,6 +6,7 @@ import numpy as np
 
 from tfl.errors import DatasetError
 
+WHITE = 255
 HALF_LEVEL = 0.5 / 255  # of white; resampling and rounding lead this far out of a range
 MIN_BRIGHTEST = 32  # of images in 0..255: a smaller maximum speaks for another range, such as 0..16
 UINT8 = "uint8"  # a kind of its own: its range is certain
@@ -99,6 +100,11 @@ def _find_white(kind: str, extent: _Extent) -> int:
     """Return 1 or 255."""
     if kind in ("b", UINT8):
         return {"b": 1, UINT8: 255}[kind]
+    if _is_overshoot(extent):
+        raise DatasetError(
+            f"images hold {_show(extent)}, a little out of 0..255, as bicubic resampling leaves them; clip them, "
+            "`images.clip(0, 255)`, or give them as they were before"
+        )
     if extent.low < -0.5:
         raise DatasetError(
             f"images hold negative values ({_show(extent)}); expected 0..1 or 0..255. If they were normalised for a "
@@ -112,6 +118,12 @@ def _find_white(kind: str, extent: _Extent) -> int:
             f"`images / {extent.high:g}` if that is the largest; {_AS_UINT8}"
         )
     return 255
+
+
+def _is_overshoot(extent: _Extent) -> bool:
+    """Return whether values lie out of 0..255 by no more than what cubic kernels add at an edge, an eighth of it."""
+    is_out = extent.low < -0.5 or extent.high > WHITE + 0.5
+    return is_out and extent.low >= -WHITE / 8 and WHITE / 2 < extent.high <= WHITE * 9 / 8
 
 
 def _require_within(extent: _Extent, white: int) -> None:
