@@ -15,7 +15,7 @@ WHITE = 16  # of the digits' pixels
 
 
 def main(
-    image_size: int = 64, backbone: str = "resnet50", folds: int = 5, out: Path = RESULTS / "estimators.json"
+    image_size: int = 64, backbone: str = "resnet50", folds: int = 3, out: Path = RESULTS / "estimators.json"
 ) -> None:
     """Search on four fifths of the digits; measure the choice once on the others, beside a classifier of pixels.
 

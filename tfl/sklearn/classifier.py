@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from tfl.sklearn.errors import EstimatorError, raise_value_errors
 from tfl.sklearn.extractor import MEMORY_LIMIT, FeatureExtractor, describe_images
-from tfl.sklearn.labels import encode_labels, name_classes
+from tfl.sklearn.labels import encode_labels, name_classes, require_one_each
 from tfl.sklearn.parameters import (
     EXTRACTOR_PARAMETERS,
     SEPARATOR,
@@ -121,9 +121,10 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with raise_value_errors():
             recipe = find_recipe(self.recipe)
             selection = make_selection(self.validation_fraction, self.class_weight, self.calibrate)
-            extractor = FeatureExtractor(**{name: getattr(self, name) for name in EXTRACTOR_PARAMETERS}).fit(X)
-            classes, labels = encode_labels(y, len(X))
+            classes, labels = encode_labels(y)
             names = name_classes(classes)
+            extractor = FeatureExtractor(**{name: getattr(self, name) for name in EXTRACTOR_PARAMETERS}).fit(X)
+            require_one_each(labels, len(X))
             rows = label_features(extractor.transform(X), labels, len(classes), selection)
             run = FittedRun.train(recipe, selection, names, rows)
         self.extractor_, self.run_, self.classes_ = extractor, run, classes

@@ -10,11 +10,11 @@ from sklearn.utils.validation import column_or_1d
 from tfl.sklearn.errors import EstimatorError
 
 
-def encode_labels(y: Any, num_images: int) -> tuple[np.ndarray, np.ndarray]:
+def encode_labels(y: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the different labels, sorted `(c,)`, and the place of each image's label among them `(n,)`.
 
     Raises:
-      EstimatorError: labels are missing, there is not one for each image, or only one class.
+      EstimatorError: labels are missing, or there is only one class.
       ValueError: they are no classes (scikit-learn says why).
     """
     if y is None:
@@ -22,12 +22,20 @@ def encode_labels(y: Any, num_images: int) -> tuple[np.ndarray, np.ndarray]:
     _require_present(y)
     values = column_or_1d(y, warn=True)
     check_classification_targets(values)
-    if len(values) != num_images:
-        raise EstimatorError(f"got {num_images} images and {len(values)} labels; expected one label for each image")
     classes, labels = np.unique(values, return_inverse=True)
     if len(classes) < 2:
         raise EstimatorError(f"a classifier tells classes apart, and y has one class only: {classes[0]!r}")
     return classes, labels.astype(np.int64)
+
+
+def require_one_each(labels: np.ndarray, num_images: int) -> None:
+    """Refuse labels `(n,)` of which there is not one for each image.
+
+    Raises:
+      EstimatorError: both numbers.
+    """
+    if len(labels) != num_images:
+        raise EstimatorError(f"got {num_images} images and {len(labels)} labels; expected one label for each image")
 
 
 def _require_present(y: Any) -> None:

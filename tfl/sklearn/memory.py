@@ -63,6 +63,8 @@ class FeatureMemory:
         Older rows make room. Return whether the features are kept.
         """
         row = _Row(features.copy(), self._call)  # a view would hold its whole batch
+        if row.num_bytes > limit:
+            return False
         self._remove_older(limit - row.num_bytes)
         if self.num_bytes + row.num_bytes > limit:
             return False
