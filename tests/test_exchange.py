@@ -1,5 +1,6 @@
 """Features in and out: files for other programs, caches made of them, heads exported alone."""
 
+import hashlib
 import json
 import logging
 from dataclasses import replace
@@ -12,7 +13,9 @@ import pytest
 from tfl.artefacts import predict
 from tfl.artefacts.combined import load_model
 from tfl.artefacts.export import export
+from tfl.artefacts.feature_inputs import read_features
 from tfl.artefacts.formats import FORMATS
+from tfl.artefacts.inputs import Image
 from tfl.artefacts.manifest import CARD, read_manifest
 from tfl.cache import inspect, open_cache, verify
 from tfl.cli.main import main
@@ -112,7 +115,7 @@ def imported_run(tmp_path_factory):
     cache = import_features(path, settings=ImportSettings(cache_dir=folder / "cache"))
     return {
         recipe.name: train(cache, recipe, name=recipe.name, runs_dir=folder)
-        for recipe in (Mlp(hidden=(8,), epochs=100), Knn(neighbours=(5,)), Reference(epochs=2))
+        for recipe in (Mlp(hidden=(8,), epochs=50), Knn(neighbours=(5,)), Reference(epochs=2))
     }
 
 
@@ -348,6 +351,24 @@ def test_groups_stay_in_one_part(settings_in, tmp_path):
     assert not numbers["train"] & numbers["test"]
 
 
+def test_another_column_or_other_groups_make_another_cache(settings_in, tmp_path):
+    rows = make_rows()
+    del rows["role"]
+    groups = [f"camera {row // 10}" for row in range(120)]
+    path = write(tmp_path / "a.npz", {**rows, "camera": groups, "more": rows["features"] + 1})
+    caches = [
+        open_cache(import_features(path, DatasetSpec(group_key=group), replace(settings_in, features_key=key)))
+        for key, group in (("features", ""), ("more", ""), ("features", "camera"))
+    ]
+    assert len({cache.path for cache in caches}) == 3
+    first, more, grouped = caches
+    assert first.spec.features.weights == "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+    np.testing.assert_array_equal(more.read("test").features, first.read("test").features + 1)
+    assert more.spec.dataset == first.spec.dataset
+    assert grouped.spec.features == first.spec.features
+    assert grouped.read("test").ids.tolist() != first.read("test").ids.tolist()
+
+
 def test_columns_of_other_names_and_types(settings_in, tmp_path, caplog):
     rows = make_rows()
     path = tmp_path / "a.parquet"
@@ -537,11 +558,10 @@ def test_a_spec_of_imported_features_says_no_more_than_is_known(imported_run):
         ({"features": np.full((2, 6), np.inf)}, "holds a number that is not finite in the row '00000000'"),
     ],
 )
-def test_features_that_a_model_does_not_take(rows, message, imported_run, tmp_path):
-    folder = tmp_path / "model"
-    export(imported_run["mlp"], folder, artefact=Artefact("keras"))
+def test_features_that_a_model_does_not_take(rows, message, tmp_path):
+    file = Image(write(tmp_path / "a.npz", rows))
     with pytest.raises(DatasetError, match=message):
-        predict.predict(folder, [write(tmp_path / "a.npz", rows)])
+        list(read_features(file, 6))
 
 
 def test_classes_that_were_selected(tmp_path, imported_run):

@@ -77,7 +77,8 @@ class _Source:
         kind = require_format(path)
         kind.require()
         self.path = path
-        self._state, self._digest = _hash(path)
+        self._state, digest = _hash(path)
+        self._weights = _digest_column(digest, settings.features_key)
         self.table: Table = kind.open_table(path)
         self._names = find_columns(self.table, dataset, settings.features_key, str(path))
         self._name = settings.source or _find_source(self.table, path)
@@ -110,7 +111,7 @@ class _Source:
         )
         # The dataset is never opened again: its digest says what the keys have found.
         keys: dict[str, Any] = dict.fromkeys(("label_key", "split_key", "id_key", "group_key"), "")
-        features = FeatureSpec(backbone=IMPORTED + self._name, weights=self._digest, feature_dtype=self._dtype)
+        features = FeatureSpec(backbone=IMPORTED + self._name, weights=self._weights, feature_dtype=self._dtype)
         return CacheSpec(features, replace(resolved, **keys), tuple(self._names.features))
 
     def _find_roles(self) -> np.ndarray:
@@ -151,7 +152,7 @@ class _Source:
 
 
 def _hash(path: Path) -> tuple[trust.FileState, str]:
-    """Return a file's state, and its digest.
+    """Return a file's state, and its sha256 in hex.
 
     Raises:
       DatasetError: it is not there, or is no plain file.
@@ -159,9 +160,16 @@ def _hash(path: Path) -> tuple[trust.FileState, str]:
     if not path.exists():
         raise DatasetError(f"there is no file {path}")
     try:
-        return trust.FileState.from_path(path), DIGEST_PREFIX + hashing.hash_file(path)
+        return trust.FileState.from_path(path), hashing.hash_file(path)
     except ValueError as error:
         raise DatasetError(f"{path} cannot be read: {error}") from error
+
+
+def _digest_column(digest: str, features_key: str) -> str:
+    """Return what stands for the backbone's weights: the digest of the file, or of one column among several."""
+    if features_key != ImportSettings.features_key:
+        digest = hashing.hash_bytes(f"{digest} {features_key}".encode())
+    return DIGEST_PREFIX + digest
 
 
 def _find_source(table: Table, path: Path) -> str:

@@ -26,8 +26,8 @@ class FeatureRows(Dataset):
     """The rows of a file, read once without their features.
 
     The splits are the roles that the file names. Without them there is the one split `all`, which
-    is divided by the hashes of the ids, or of the groups. The version is a digest of ids, roles,
-    labels and class names: two files with other features of the same images are of one dataset.
+    is divided by the hashes of the ids, or of the groups. The version is a digest of ids, roles or
+    groups, labels and class names: two files with other features of the same images are of one dataset.
 
     Raises:
       DatasetError: an id, a role or a label is wrong; the message names the row.
@@ -66,6 +66,8 @@ class FeatureRows(Dataset):
             self._digest.update(b"%d %d:%s\n" % (role, len(id_), id_))
         if not names.role:
             keys = read_ids(block, names.group or names.id, start, count)
+            if names.group:  # they decide the parts
+                self._digest.update(b"".join(b"group %d:%s\n" % (len(key), key) for key in keys))
             self._hashes.append(np.asarray([hash_key(key, self._seed) for key in keys], np.uint64))
         return count
 
