@@ -15,7 +15,7 @@ from record import RESULTS, new_result, write_result
 
 QUESTION = "Accuracy and seconds on data as people have it"
 LIBRARIES = ("keras", "tensorflow", "openvino", "scikit-learn", "pillow", "numpy", "h5py")
-Images, Labels = np.ndarray, np.ndarray
+Arrays = tuple[np.ndarray, np.ndarray]  # images and labels
 IDX_HEADERS = {3: 16, 1: 8}  # bytes before the values, by the number of axes; Yann LeCun's page of MNIST
 LARGEST_DIGIT = 16.0  # the brightest value of scikit-learn's digits
 
@@ -93,9 +93,7 @@ class Bench:
         assert self.options.stamps is not None
         return self._measure(lambda folder: self._precompute_folder(self.options.stamps, folder))
 
-    def _measure_arrays(
-        self, train: tuple[Images, Labels], test: tuple[Images, Labels] | None
-    ) -> tuple[float, dict[str, Any]]:
+    def _measure_arrays(self, train: Arrays, test: Arrays | None) -> tuple[float, dict[str, Any]]:
         arguments = (train, test, self.options.compute_dtype)
         return self._measure(lambda folder: call_in_fresh_process(precompute_arrays, *arguments, folder))
 
@@ -119,9 +117,7 @@ class Bench:
         return seconds, metrics["test"]
 
 
-def precompute_arrays(
-    train: tuple[Images, Labels], test: tuple[Images, Labels] | None, compute_dtype: Any, folder: Path
-) -> Path:
+def precompute_arrays(train: Arrays, test: Arrays | None, compute_dtype: Any, folder: Path) -> Path:
     """Make a cache of arrays, in a process of its own."""
     import tfl
 
