@@ -25,6 +25,7 @@ ROOMS = (
     "runs",
     "exchange",
     "artefacts",
+    "auditing",
     "comparison",
     "sklearn",
     "reports",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tfl.artefacts.combined import load_model
     from tfl.artefacts.export import export
     from tfl.artefacts.predict import predict
+    from tfl.auditing.audit import audit
     from tfl.cache import open_cache
     from tfl.comparison.compare import compare
     from tfl.errors import TflError
@@ -49,6 +50,7 @@ __all__ = [
     "Selection",
     "Settings",
     "TflError",
+    "audit",
     "compare",
     "compare_runs",
     "evaluate",
@@ -69,6 +71,7 @@ _MODULES = {  # of the names above; a test compares them with the imports for ty
     "tfl.artefacts.combined": ("load_model",),
     "tfl.artefacts.export": ("export",),
     "tfl.artefacts.predict": ("predict",),
+    "tfl.auditing.audit": ("audit",),
     "tfl.cache": ("open_cache",),
     "tfl.comparison.compare": ("compare",),
     "tfl.errors": ("TflError",),

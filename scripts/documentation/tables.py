@@ -5,7 +5,15 @@ from pathlib import Path
 
 from record import Result, read_result
 
-from documentation import RESULTS, comparison_tables, estimator_tables, gpu_tables, recipe_tables, speed_tables
+from documentation import (
+    RESULTS,
+    audit_tables,
+    comparison_tables,
+    estimator_tables,
+    gpu_tables,
+    recipe_tables,
+    speed_tables,
+)
 from documentation.numbers import format_caption
 
 # The name of a block: the stored results that can fill it (the first that is there), and the function that makes it.
@@ -42,6 +50,8 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[[Result], str]]] = {
     "hours": (("against_pytorch",), comparison_tables.tabulate_hours),
     "seconds": (("against_pytorch",), comparison_tables.tabulate_seconds),
     "parity": (("against_pytorch",), comparison_tables.tabulate_parity),
+    "audit": (("audit",), audit_tables.tabulate_findings),
+    "audit-left-out": (("audit",), audit_tables.tabulate_left_out),
     "accuracy": (("against_pytorch",), comparison_tables.tabulate_accuracy),
 }
 

@@ -11,7 +11,7 @@ from tfl.cache import CachedRows, Cost, PartialCache, merge
 from tfl.specs import CacheSpec, DatasetSpec, FeatureSpec
 
 SPEC = CacheSpec(
-    FeatureSpec(weights="sha256:" + "ab" * 32), DatasetSpec("golden", "train[0:150]", "", "test[0:40]", "1")
+    FeatureSpec(weights="sha256:" + "ab" * 32), DatasetSpec("golden", "train[0:150]", "", "test[0:40]", version="1")
 )
 NUM_ROWS = {"train": 150, "test": 40}
 CLASS_NAMES = ("cat", "dog", "żaba")

@@ -10,6 +10,8 @@ below.
 
 from tfl.datasets.coverage import find_lost_classes, format_classes, require_coverage
 from tfl.datasets.division import DIVIDE_AGAIN
+from tfl.datasets.exclusion import REASON as EXCLUDED
+from tfl.datasets.exclusion import read_exclusion, resolve_exclusion
 from tfl.datasets.files import expand_pattern, is_image_file, list_images
 from tfl.datasets.folder import FOLDER, FolderDataset
 from tfl.datasets.given_images import GivenImages, store_images
@@ -40,6 +42,7 @@ for _source in (NPZ, FOLDER, TABLE, WDS, HF, TFDS):
 
 __all__ = [
     "DIVIDE_AGAIN",
+    "EXCLUDED",
     "SOURCES",
     "BadImage",
     "Dataset",
@@ -66,12 +69,14 @@ __all__ = [
     "list_images",
     "make_findable",
     "open_dataset",
+    "read_exclusion",
     "read_image",
     "read_rows",
     "register",
     "require_coverage",
     "require_good_images",
     "require_new_npz",
+    "resolve_exclusion",
     "resolve_spec",
     "sample_by_class",
     "select_rows",

@@ -114,6 +114,9 @@ class Extraction:
             if isinstance(image, BadImage):
                 self._skip(assembly, image)
                 continue
+            if image.id in self._plan.excluded:
+                self._leave_out(assembly, BadImage(image.id, datasets.EXCLUDED))
+                continue
             id_ = assembly.add_image(image, self._plan.dataset.class_names)
             for view in views:
                 if self._reusable.has(id_, view):
@@ -136,6 +139,9 @@ class Extraction:
         if self._plan.settings.on_bad_image == "error":
             refuse_bad_images([image])
         logger.warning("left out: %s", image.reason)
+        self._leave_out(assembly, image)
+
+    def _leave_out(self, assembly: ShardAssembly, image: BadImage) -> None:
         assembly.skipped.append(image)
         self._progress.finished += len(self._plan.spec.views)
 

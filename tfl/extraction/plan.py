@@ -14,6 +14,7 @@ class Plan:
 
     Attributes:
       spec: resolved; of the cache that is made.
+      excluded: ids of images to leave out.
       unfinished: the shards of that cache, finished and missing.
     """
 
@@ -22,6 +23,7 @@ class Plan:
     settings: Settings
     backbone: Backbone
     unfinished: PartialCache
+    excluded: frozenset[str] = frozenset()
 
     @property
     def batch_size(self) -> int:

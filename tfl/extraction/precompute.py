@@ -24,7 +24,13 @@ from tfl.extraction.extraction import Extraction
 from tfl.extraction.plan import Plan
 from tfl.extraction.quantization import add_quantized
 from tfl.extraction.quantize_check import check_quantized, require_int8
-from tfl.extraction.refusals import accept_finished, list_bad_images, refuse_bad_images, require_coverage
+from tfl.extraction.refusals import (
+    accept_finished,
+    list_bad_images,
+    refuse_bad_images,
+    require_coverage,
+    require_excluded,
+)
 from tfl.files.paths import expand_user
 from tfl.machine.keras_settings import pin_keras_settings
 from tfl.machine.progress import Progress
@@ -110,12 +116,15 @@ def _make_plan(features: FeatureSpec, dataset: DatasetSpec, settings: Settings, 
     require_int8(features, settings)
     runner = engine.resolve_engine(settings.engine, features.compute_dtype)
     source = datasets.open_dataset(dataset, settings.max_image_pixels)
+    excluded = datasets.read_exclusion(dataset)
     resolved = datasets.resolve_spec(dataset, source)
     if settings.on_bad_image == "error":
         refuse_bad_images(list_bad_images(source, resolved))
     else:
         source.require_good_classes()
     require_coverage(datasets.count_labels(source, resolved), source, settings)
+    require_excluded(excluded, source, resolved, list_caches(settings.cache_dir) if excluded else [])
+    resolved = datasets.resolve_exclusion(resolved, excluded)
     backbone = build_backbone(features)
     if features.compute_dtype == INT8:
         backbone = add_quantized(backbone, features, source, resolved, settings.cache_dir)
@@ -126,7 +135,7 @@ def _make_plan(features: FeatureSpec, dataset: DatasetSpec, settings: Settings, 
     batch_size = _choose_batch_size(path, settings)
     making = {**engine.describe_engine(runner, batch_size), "shard_rows": settings.shard_rows}
     num_rows = {role: datasets.count_rows(source, split) for role, split in resolved.roles.items()}
-    return Plan(source, spec, settings, backbone, PartialCache(path, spec, num_rows, making))
+    return Plan(source, spec, settings, backbone, PartialCache(path, spec, num_rows, making), excluded)
 
 
 def _choose_batch_size(path: Path, settings: Settings) -> int:

@@ -48,9 +48,21 @@ class DatasetSpec(Spec):
     row numbers are their ids."""
     group_key: str = ""
     """Column of a table whose equal values stay in one part, such as the patient or the camera."""
+    exclude: str = ""
+    """CSV file with a column `id`, such as `tfl audit --out` writes: images to leave out."""
     version: Annotated[str, tyro.conf.Suppress] = ""
     omitted_by_default: ClassVar[frozenset[str]] = frozenset(
-        {"val_fraction", "test_fraction", "split_seed", "image_key", "label_key", "split_key", "id_key", "group_key"}
+        {
+            "val_fraction",
+            "test_fraction",
+            "split_seed",
+            "image_key",
+            "label_key",
+            "split_key",
+            "id_key",
+            "group_key",
+            "exclude",
+        }
     )
 
     def __post_init__(self) -> None:

@@ -1,5 +1,6 @@
 """The commands of `tfl`, one file a command; a new one is named here once."""
 
+from tfl.cli.commands.audit import Audit
 from tfl.cli.commands.caches import Caches, Inspect, Verify
 from tfl.cli.commands.command import Command
 from tfl.cli.commands.compare import Compare
@@ -22,6 +23,7 @@ COMMANDS: dict[str, type[Command]] = {
     "precompute": Precompute,
     "train": TrainDefault,
     "evaluate": Evaluate,
+    "audit": Audit,
     "runs": Runs,
     "export": Export,
     "predict": Predict,

@@ -169,12 +169,12 @@ def _decompose_correlations(rows: LabelledFeatures) -> Basis:
     scaling = moments.compute_scaling()
     # float64 costs twice as much and gains nothing: the sums are of float32 products
     correlations = moments.compute_correlations(scaling).astype(np.float32)
-    values, vectors = _decompose(correlations)
+    values, vectors = decompose(correlations)
     is_kept = values > LEAST_EIGENVALUE * values[-1]
     return Basis(scaling, np.ascontiguousarray(vectors[:, is_kept]), values[is_kept].astype(np.float64))
 
 
-def _decompose(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def decompose(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return eigenvalues, ascending, and eigenvectors of a symmetric float32 matrix `(d, d)`, which is overwritten."""
     if engine.has_accelerator():
         with engine.exact_float32():
