@@ -31,15 +31,14 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     settings are parameters too, as those of nested estimators are: `set_params(recipe__l2=0.1)`, or
     `{"recipe__l2": [0.01, 0.1]}` in a grid. A setting that lists candidates is chosen on a part of
     the training images, and the head is then fitted on all of them, as `tfl train` does. With one
-    candidate it is fitted on all of them at once.
+    candidate it is fitted on all of them at once. The parameters from `backbone` on are those of
+    `FeatureExtractor`.
 
     Args:
       recipe: how the head is trained.
       validation_fraction: share of each class's images that candidates are chosen on.
       class_weight: `balanced` weights every image by the inverse of its class's frequency.
       calibrate: fit a temperature on that share, and put it into the head.
-      backbone, weights, image_size, resize_mode, interpolation, antialias, layers, pooling,
-        compute_dtype, engine, batch_size, memory_limit: see `FeatureExtractor`.
 
     Attributes:
       classes_: the labels, sorted; of any type.

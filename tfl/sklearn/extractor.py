@@ -21,11 +21,11 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     memory: their key is the content of the image, so that every fold and every candidate of a search
     computes each image once. Processes share no memory: with `n_jobs` each computes its own.
 
+    The parameters from `backbone` to `compute_dtype` are those of `tfl.FeatureSpec`; `int8` is not
+    offered, for it is quantised on a training split. `engine` and `batch_size` are those of
+    `tfl.Settings`.
+
     Args:
-      backbone, weights, image_size, resize_mode, interpolation, antialias, layers, pooling,
-        compute_dtype: see `tfl.FeatureSpec`; `int8` is not offered, for it is quantised on a
-        training split.
-      engine, batch_size: see `tfl.Settings`.
       memory_limit: most bytes of features that the process keeps for later calls; 0 for none.
 
     Attributes:
