@@ -39,7 +39,7 @@ def tabulate_datasets() -> str:
     """Every dataset source by its prefix."""
     from tfl.datasets import SOURCES
 
-    rows = [[f"`{each.prefix}`", html.escape(each.noun)] for each in SOURCES.values()]
+    rows = [[f"`{each.prefix}`", html.escape(each.noun).replace("*", r"\*")] for each in SOURCES.values()]
     return format_table(["prefix", "what stands behind it"], rows, align_right=2)
 
 
