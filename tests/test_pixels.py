@@ -79,14 +79,14 @@ def test_the_bound_of_the_users_program_neither_counts_nor_changes(kind, pixels,
 def test_other_threads_keep_pillows_bound_meanwhile(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     inside, seen = threading.Event(), threading.Event()
-    upright = datasets.images._upright_rgb
+    upright = datasets.images.convert_opened
 
     def wait(image):
         inside.set()
         assert seen.wait(10)
         return upright(image)
 
-    monkeypatch.setattr(datasets.images, "_upright_rgb", wait)
+    monkeypatch.setattr(datasets.images, "convert_opened", wait)
     decoding = threading.Thread(target=decode_image, args=(encoded("PNG"), "x"))
     decoding.start()
     assert inside.wait(10)
@@ -127,7 +127,7 @@ def one_large(folder):
 
 
 def test_a_folder_knows_it_at_opening(one_large, monkeypatch):
-    monkeypatch.setattr(datasets.images, "_upright_rgb", lambda image: pytest.fail("decoded"))
+    monkeypatch.setattr(datasets.images, "convert_opened", lambda image: pytest.fail("decoded"))
     source = datasets.open_dataset(DatasetSpec(str(one_large)), max_image_pixels=1000)
     (bad,) = datasets.list_bad_images(source, "train")
     assert bad.id == "train/dog/large.png"
