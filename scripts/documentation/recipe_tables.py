@@ -198,3 +198,15 @@ def tabulate_quickstart(result: Result) -> str:
         ["seconds of the whole command", seconds],
     ]
     return format_table(["", "measured"], rows)
+
+
+def tabulate_real_data(result: Result) -> str:
+    """Test accuracy and seconds of each dataset, from its images to a tested head."""
+    rows = []
+    for name, seconds in result.results["seconds"].items():
+        found = result.findings[name]
+        accuracy = format_interval(result.results["accuracy"][name][0], found["interval"])
+        rows.append([name, f"{found['test_rows']:,}", accuracy, format_spread(seconds)])
+    recipe, dtype = (result.settings[key] for key in ("recipe", "compute_dtype"))
+    header = ["images", "test images", "test accuracy (95 % interval)", "seconds"]
+    return f"{format_table(header, rows)}\n\nResNet50 at 224 pixels in {dtype}, `{recipe}`."

@@ -226,3 +226,12 @@ def tabulate_recipe_memory(result: Result) -> str:
     for way, copies in taken.items():
         rows.append([way, format_spread(copies, 2), format_spread(asked[way], 2) if way in asked else ""])
     return format_table(["recipe", "copies taken", "copies asked for"], rows)
+
+
+def tabulate_many_files(result: Result) -> str:
+    """Seconds and peak memory of the command on each folder."""
+    rows = []
+    for way, seconds in result.results["seconds"].items():
+        peaks = [peak / GIGABYTE for peak in result.results["peak_bytes"][way]]
+        rows.append([way, format_spread(seconds), format_spread(peaks)])
+    return format_table(["folder", "seconds", "most memory, GB"], rows)

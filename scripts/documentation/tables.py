@@ -45,6 +45,8 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[[Result], str]]] = {
     "exported-models": (("exported_models",), speed_tables.tabulate_exported_models),
     "estimators": (("estimators",), estimator_tables.tabulate_estimators),
     "heads": (("heads",), speed_tables.tabulate_heads),
+    "real-data": (("real_data",), recipe_tables.tabulate_real_data),
+    "many-files": (("many_files",), speed_tables.tabulate_many_files),
     "reading": (("reading",), speed_tables.tabulate_reading),
     "recipe-memory": (("recipe_memory",), speed_tables.tabulate_recipe_memory),
     "hours": (("against_pytorch",), comparison_tables.tabulate_hours),
