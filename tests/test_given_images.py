@@ -497,3 +497,24 @@ def test_from_arrays_to_a_prediction(images, features, settings, tmp_path):
     files = save_files(tmp_path, RAGGED if images is RAGGED else IMAGES)
     answers = [answer.class_name for answer in tfl.predict(tmp_path / "model", files)]
     assert np.mean([answer == label for answer, label in zip(answers, labels, strict=True)]) > 0.8
+
+
+GIVEN = {
+    "paths": lambda folder: {"images": save_files(folder, IMAGES), "labels": np.asarray(NAMES)[LABELS]},
+    "tf.data in batches": lambda folder: {"images": make_tf().batch(7), "class_names": NAMES},
+    "PyDataset": lambda folder: {"images": Batches(), "class_names": NAMES},
+    "rows": lambda folder: {"images": Rows()},
+}
+
+
+@pytest.mark.usefixtures("tiny_backbone")
+@pytest.mark.parametrize("form", GIVEN)
+def test_from_other_forms_to_a_prediction(form, features, settings, tmp_path):
+    given = GIVEN[form](tmp_path)
+    path = tfl.precompute(features, tfl.DatasetSpec(test_fraction=0.3), settings, **given)
+    run = tfl.train(path, tfl.Ridge(), runs_dir=tmp_path / "runs")
+    parity = tfl.export(run, tmp_path / "model", artefact=tfl.Artefact("keras"))
+    assert parity.same_class == 1, "the dataset was opened again, and its images are those of the cache"
+    files = save_files(tmp_path, RAGGED if form == "rows" else IMAGES)
+    answers = [NAMES.index(answer.class_name) for answer in tfl.predict(tmp_path / "model", files)]
+    assert np.mean(np.equal(answers, LABELS)) > 0.8
