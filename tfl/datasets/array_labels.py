@@ -8,6 +8,7 @@ import numpy as np
 from tfl.datasets.label_values import to_label_array, undo_one_hot
 from tfl.datasets.npz_values import MAX_LABEL, list_values
 from tfl.datasets.source import to_text
+from tfl.datasets.spelling import find_spellings
 from tfl.errors import DatasetError
 
 
@@ -86,14 +87,11 @@ def _number_names(values: np.ndarray, names: tuple[str, ...] | None) -> tuple[np
 
 
 def _require_one_spelling(texts: list[str]) -> None:
-    spelt: dict[str, str] = {}
     for text in texts:
-        plain = " ".join(text.split())
-        if not plain:
+        if not text.strip():
             raise DatasetError(f"labels hold {text!r}, which is no name; leave these images out, or label them")
-        if plain in spelt:
-            raise DatasetError(f"labels hold {spelt[plain]!r} and {text!r}, which differ in white space alone")
-        spelt[plain] = text
+    for text, other in find_spellings(texts):
+        raise DatasetError(f"labels hold {other!r} and {text!r}, which differ in white space alone")
 
 
 def _number_integers(values: np.ndarray, names: tuple[str, ...] | None) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from tfl.datasets.source import to_text
+from tfl.datasets.spelling import find_spellings
 from tfl.errors import DatasetError
 from tfl.text import join_first, to_printable
 
@@ -66,13 +67,8 @@ def _require_labels(labels: Sequence[Label | None], name_of: RowName) -> None:
 
 def _refuse_spellings(texts: Iterable[str]) -> None:
     """Refuse two texts that look alike: they would be two classes."""
-    spellings: dict[str, str] = {}
-    for text in sorted(texts):
-        other = spellings.setdefault(" ".join(text.split()), text)
-        if other != text:
-            raise DatasetError(
-                f"the labels {_show(other)} and {_show(text)} differ in white space alone; spell them alike"
-            )
+    for text, other in find_spellings(sorted(texts)):
+        raise DatasetError(f"the labels {_show(other)} and {_show(text)} differ in white space alone; spell them alike")
 
 
 def _show(label: Label | None) -> str:

@@ -1,9 +1,9 @@
 """Refusals of rows of a table that contradict one another: an image would be lost, or get a wrong label."""
 
 import logging
-import unicodedata
 from collections.abc import Callable, Iterable
 
+from tfl.datasets.spelling import find_spellings
 from tfl.datasets.table_rows import TableRows
 from tfl.text import join_first, to_printable
 
@@ -22,18 +22,12 @@ def require_one_spelling(rows: TableRows, texts: Iterable[str], noun: str, thing
       DatasetError: each spelling and the first row that has it.
     """
     first = _find_first(texts)
-    spelling: dict[str, str] = {}  # of each text without what cannot be seen
-    lines = []
-    for text, row in first.items():
-        other = spelling.setdefault(_normalize(text), text)
-        if other != text:
-            lines.append(f"{text!r} in {rows.place(row)}, and {other!r} in {rows.place(first[other])}")
+    lines = [
+        f"{text!r} in {rows.place(first[text])}, and {other!r} in {rows.place(first[other])}"
+        for text, other in find_spellings(first)
+    ]
     title = f"{noun} that differ in white space alone would be two {things}"
     rows.require_none(lines, title, "spell each one way")
-
-
-def _normalize(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def warn_of_cases(labels: Iterable[str]) -> None:
